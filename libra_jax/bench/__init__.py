@@ -1,0 +1,1 @@
+"""Suites, scores, intervals and the report of a measured judge."""

@@ -1,0 +1,192 @@
+"""Typed configs: frozen keyword-only dataclasses, whose every field absl flags override (`--config.a.b=value`)."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib.util
+import json
+import pathlib
+import sys
+import types
+import typing
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from absl import flags, logging
+
+C = TypeVar("C")
+
+
+class ConfigError(ValueError):
+    """A config that cannot be: the message names the field, the value, what was expected, and the nearest field."""
+
+
+def override(config: C, path: str, text: str) -> C:
+    """Returns `config` with the field at dotted `path` read from `text` as the field's own type.
+
+    Tuples are comma-separated. Raises ConfigError for an unknown field (naming the nearest) or an unreadable value.
+    """
+    name, _, rest = path.partition(".")
+    fields = {field.name: field for field in dataclasses.fields(config)}
+    if name not in fields:
+        every = field_paths(config)
+        near = difflib.get_close_matches(path, every, 1, 0.4) or difflib.get_close_matches(name, list(fields), 1, 0)
+        raise ConfigError(f"{type(config).__name__} has no field {path!r}; the nearest is {near[0]!r}")
+    value = getattr(config, name)
+    if rest:
+        if not dataclasses.is_dataclass(value):
+            raise ConfigError(f"{name!r} is a plain value; it has no field {rest!r}")
+        return dataclasses.replace(config, **{name: override(value, rest, text)})
+    if dataclasses.is_dataclass(value):
+        inner = ", ".join(field.name for field in dataclasses.fields(value))
+        raise ConfigError(f"{path!r} is a group; override one of its fields: {inner}")
+    hint = typing.get_type_hints(type(config))[name]
+    return dataclasses.replace(config, **{name: _read(hint, text, path)})
+
+
+def field_paths(config: Any, prefix: str = "") -> list[str]:
+    """All dotted paths of the plain fields of a config, in declared order."""
+    paths = []
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        here = prefix + field.name
+        paths += field_paths(value, here + ".") if dataclasses.is_dataclass(value) else [here]
+    return paths
+
+
+def to_json(config: Any) -> str:
+    """The config as indented JSON, for the run's own record of what it was given."""
+    return json.dumps(dataclasses.asdict(config), indent=2, default=str)
+
+
+def load(path: str, cls: type[C]) -> C:
+    """Runs `get_config()` of a configs/*.py file (your own trusted code) and checks that it gives a `cls`."""
+    file = pathlib.Path(path)
+    if not file.is_file():
+        raise ConfigError(f"--config={path}: no such file; configs/ holds the ones that ship")
+    spec = importlib.util.spec_from_file_location(f"libra_config_{file.stem}", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    config = module.get_config()
+    if not isinstance(config, cls):
+        raise ConfigError(f"--config={path} is a {type(config).__module__}.{type(config).__name__}; "
+                          f"this stage takes {cls.__module__}.{cls.__name__}")
+    return config
+
+
+def parse(argv: Sequence[str], default: C) -> tuple[C, list[str]]:
+    """Takes `--config=FILE` and every `--config.field=value` out of `argv`; returns the config and what is left."""
+    rest, overrides, index = [], [], 0
+    argv = list(argv)
+    while index < len(argv):
+        item = argv[index]
+        index += 1
+        if item == "--config" or item.startswith("--config."):  # also "--config.field value"
+            name, equals, value = item.partition("=")
+            if not equals:
+                if index >= len(argv):
+                    raise ConfigError(f"{name} needs a value: {name}=VALUE")
+                value = argv[index]
+                index += 1
+            if name == "--config":
+                default = load(value, type(default))
+            else:
+                overrides.append((name.removeprefix("--config."), value))
+        elif item.startswith("--config="):
+            default = load(item.partition("=")[2], type(default))
+        else:
+            rest.append(item)
+    for path, value in overrides:
+        default = override(default, path, value)
+    return default, rest
+
+
+def main(run: Callable[[Any, pathlib.Path], Any], default: Any, argv: Sequence[str] | None = None) -> int:
+    """The main of a stage: parses flags, prints help with every field and its default, calls run(config, workdir).
+
+    `run` returns a JSON-able summary or None. Errors of the user's making (ConfigError, ValueError with a remedy,
+    FileNotFoundError) end in one line and exit status 2, without a traceback unless --debug is given.
+    """
+    argv = list(sys.argv if argv is None else argv)
+    doc = sys.modules[run.__module__].__doc__ or ""
+    try:
+        config, rest = parse(argv[1:], default)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if {"--help", "-h", "--helpfull", "--helpshort"} & set(rest):
+        print(describe(doc, default))
+        return 0
+    values = flags.FlagValues()
+    flags.DEFINE_string("workdir", "", "Where results go; a stage that was killed goes on from what lies here.",
+                        flag_values=values)
+    flags.DEFINE_bool("debug", False, "Show tracebacks of errors.", flag_values=values)
+    try:
+        left = values([argv[0], *rest])
+    except flags.Error as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if left[1:]:
+        print(f"error: unexpected argument {left[1]!r}; fields are given as --config.name=value", file=sys.stderr)
+        return 2
+    if not values.workdir:
+        print("error: --workdir is needed: a folder for the results", file=sys.stderr)
+        return 2
+    logging.set_verbosity(logging.INFO)
+    workdir = pathlib.Path(values.workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
+    (workdir / "config.json").write_text(to_json(config) + "\n", encoding="utf-8")
+    try:
+        run(config, workdir)
+    except (ValueError, FileNotFoundError) as error:
+        if values.debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def describe(doc: str, default: Any) -> str:
+    """Help text: the stage's docstring and every field with its default."""
+    lines = [doc.strip(), "", "flags:", "  --workdir=DIR   where results go (needed)",
+             "  --config=FILE   a configs/*.py file whose get_config() gives the starting point", "  --debug"]
+    for path in field_paths(default):
+        value: Any = default
+        for name in path.split("."):
+            value = getattr(value, name)
+        lines.append(f"  --config.{path}={_show(value)}")
+    return "\n".join(lines)
+
+
+def _show(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _read(hint: Any, text: str, path: str) -> Any:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        if type(None) in args and text.lower() in ("none", ""):
+            return None
+        return _read(next(arg for arg in args if arg is not type(None)), text, path)
+    if origin is typing.Literal:
+        if text not in args:
+            raise ConfigError(f"{path}={text!r}: expected one of {', '.join(map(str, args))}")
+        return text
+    if origin is tuple:
+        return tuple(_read(args[0], part.strip(), path) for part in text.split(",") if part.strip())
+    if hint is bool:
+        if text.lower() not in ("true", "false", "1", "0"):
+            raise ConfigError(f"{path}={text!r}: expected true or false")
+        return text.lower() in ("true", "1")
+    if hint in (int, float):
+        try:
+            return hint(text)
+        except ValueError:
+            raise ConfigError(f"{path}={text!r}: expected {hint.__name__}") from None
+    if hint is str:
+        return text
+    raise ConfigError(f"{path}: a field of type {hint} cannot be given on the command line; set it in a config file")
+
+
+__all__ = ["ConfigError", "describe", "field_paths", "load", "main", "override", "parse", "to_json"]

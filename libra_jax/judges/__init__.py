@@ -1,0 +1,1 @@
+"""One protocol, judge(examples) -> judgements, and those who follow it."""

@@ -1,0 +1,1 @@
+"""Prompts, verdicts, V2V curation and rewards; no JAX."""

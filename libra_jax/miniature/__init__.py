@@ -1,0 +1,1 @@
+"""A tiny checkpoint, the arithmetic it solves and judges, and how it was made."""

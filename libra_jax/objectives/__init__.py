@@ -1,0 +1,1 @@
+"""SFT, GRPO and DPO as pure functions: arrays in, (loss, metrics) out."""

@@ -1,0 +1,249 @@
+"""The nouns that flow between stages: frozen records, one JSON object a line, never changed after they are written."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import os
+import pathlib
+import types
+import typing
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal, TypeVar
+
+Verdict = Literal["correct", "incorrect", "unparsed"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Problem:
+    """A question; `answer` is None where no reference is known. `subset` is the source's own part (subject, level)."""
+
+    id: str
+    source: str
+    question: str
+    answer: str | None = None
+    level: str | None = None
+    subject: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rollout:
+    """One response of one policy to one problem. `num_tokens` counts response tokens, the stop token included."""
+
+    problem_id: str
+    policy: str
+    sample: int
+    text: str
+    num_tokens: int
+    finish: Literal["stop", "length"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VerifiedRollout:
+    """A rollout that was decided. `correct` None means undecided; `why` is the evidence in words."""
+
+    problem_id: str
+    policy: str
+    sample: int
+    text: str
+    num_tokens: int
+    finish: Literal["stop", "length"]
+    correct: bool | None
+    decided_by: Literal["rule", "model", "human"]
+    why: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class JudgingExample:
+    """A judging question whose answer (`correct`) is known; the judge sees `question` and `response` alone."""
+
+    id: str
+    problem_id: str
+    question: str
+    response: str
+    correct: bool
+    policy: str
+    source: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """One sample of a judge on one example. `score` is P(correct) where the judge gives one, else None."""
+
+    example_id: str
+    judge: str
+    sample: int
+    thought: str
+    verdict: Verdict
+    num_tokens: int
+    score: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PreferencePair:
+    """Two responses to one question, ordered by a judge's scores (0 to 1)."""
+
+    problem_id: str
+    question: str
+    chosen: str
+    rejected: str
+    chosen_score: float
+    rejected_score: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Control:
+    """A control token of a prompt by its text, such as `<think>`. Plain strings never become control tokens."""
+
+    text: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Message:
+    """One turn of a conversation; `content` is made of plain text and, from trusted templates only, control tokens."""
+
+    role: Literal["system", "user", "assistant"]
+    content: tuple[str | Control, ...]
+
+
+Record = TypeVar("Record")
+
+
+class RecordError(ValueError):
+    """A line that is not the expected record; the message names what was found, expected, and the nearest field."""
+
+
+def to_json(record: Any) -> str:
+    """One line of JSON without the newline; fields in their declared order, so equal records are equal bytes."""
+    return json.dumps(dataclasses.asdict(record), ensure_ascii=False, allow_nan=False)
+
+
+def from_json(line: str, cls: type[Record]) -> Record:
+    """Parses one line into `cls`; raises RecordError on bad JSON, unknown or missing fields, or a wrong type."""
+    try:
+        # Python's own parser admits NaN, which JSON does not; deep nesting raises RecursionError.
+        raw = json.loads(line, parse_constant=lambda name: _fail(f"{name} is not JSON; use null"))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise RecordError(f"not a JSON object: {error}") from None
+    if not isinstance(raw, dict):
+        raise RecordError(f"expected a JSON object, found {type(raw).__name__}")
+    hints = typing.get_type_hints(cls)
+    for name in raw:
+        if name not in hints:
+            near = difflib.get_close_matches(name, hints, 1)
+            raise RecordError(f"{cls.__name__} has no field {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+    for field in dataclasses.fields(cls):
+        if field.name not in raw:
+            if field.default is dataclasses.MISSING:
+                raise RecordError(f"{cls.__name__} needs the field {field.name!r}")
+        elif not _is(raw[field.name], hints[field.name]):
+            raise RecordError(
+                f"{cls.__name__}.{field.name}: expected {field.type}, found {str(raw[field.name])[:60]!r}"
+            )
+    return cls(**raw)
+
+
+def read(path: str | os.PathLike, cls: type[Record], *, rejected: list[str] | None = None) -> Iterator[Record]:
+    """Streams records from a JSON-lines file.
+
+    A broken line is written to `<path>.rejected.jsonl` as {file, line, error, text}, and appended to `rejected` as
+    "file:line: error" when given; without `rejected` the first broken line raises RecordError. Blank lines are skipped.
+    """
+    path = pathlib.Path(path)
+    aside = path.with_name(path.name + ".rejected.jsonl")
+    sink = None
+    try:
+        with path.open("rb") as lines:
+            for number, data in enumerate(lines, 1):
+                if not data.strip():
+                    continue
+                try:
+                    yield from_json(data.decode("utf-8"), cls)
+                except (RecordError, UnicodeDecodeError) as error:
+                    where = f"{path}:{number}: {error}"
+                    if rejected is None:
+                        raise RecordError(where) from None
+                    rejected.append(where)
+                    sink = sink or aside.open("w", encoding="utf-8")
+                    text = data.decode("utf-8", "replace").rstrip("\n")
+                    note = {"file": str(path), "line": number, "error": str(error), "text": text[:10_000]}
+                    sink.write(json.dumps(note, ensure_ascii=False) + "\n")
+    finally:
+        if sink:
+            sink.close()
+
+
+def write(path: str | os.PathLike, records: Iterable[Any]) -> int:
+    """Writes all records or nothing: a temporary neighbour is renamed when complete. Returns how many."""
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    count = 0
+    with partial.open("w", encoding="utf-8") as out:
+        for record in records:
+            out.write(to_json(record) + "\n")
+            count += 1
+        out.flush()
+        os.fsync(out.fileno())
+    partial.replace(path)
+    return count
+
+
+class Appender:
+    """Appends records to `<path>.partial` and renames on `finish`, so that a killed stage can go on where it stopped.
+
+    `done` holds the whole records that an earlier, killed run left (a torn last line is cut off). If `path` itself
+    exists the work was finished: `finished` is True and `done` is its content.
+    """
+
+    def __init__(self, path: str | os.PathLike, cls: type):
+        self.path = pathlib.Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.partial = self.path.with_name(self.path.name + ".partial")
+        self.finished = self.path.exists()
+        self.done: list[Any] = []
+        if self.finished:
+            self.done = list(read(self.path, cls))
+        elif self.partial.exists():
+            data = self.partial.read_bytes()
+            whole = data[: data.rfind(b"\n") + 1]
+            if len(whole) < len(data):
+                self.partial.write_bytes(whole)
+            self.done = list(read(self.partial, cls))
+        self._out = None if self.finished else self.partial.open("a", encoding="utf-8")
+
+    def append(self, record: Any) -> None:
+        """Writes one record and flushes it to the operating system."""
+        if self._out is None:
+            raise ValueError(f"{self.path} is finished; delete it to make it anew")
+        self._out.write(to_json(record) + "\n")
+        self._out.flush()
+
+    def finish(self) -> None:
+        """Makes the file final under its own name."""
+        if self._out is not None:
+            os.fsync(self._out.fileno())
+            self._out.close()
+            self._out = None
+            self.partial.replace(self.path)
+            self.finished = True
+
+
+def _fail(message: str):
+    raise RecordError(message)
+
+
+def _is(value: Any, hint: Any) -> bool:
+    origin = typing.get_origin(hint)
+    if origin in (types.UnionType, typing.Union):
+        return any(_is(value, part) for part in typing.get_args(hint))
+    if origin is Literal:
+        return value in typing.get_args(hint)
+    if hint is type(None):
+        return value is None
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, hint)

@@ -1,0 +1,1 @@
+"""Prefill and decode with a cache in one jitted loop, token filters, rejection of judgements."""

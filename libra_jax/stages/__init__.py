@@ -1,0 +1,1 @@
+"""One absl entry point for each job: main() parses, run(config, workdir) does."""

@@ -1,0 +1,1 @@
+"""State, step, loop, optimizer, checkpoints and metrics of a training run."""

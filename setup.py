@@ -1,0 +1,44 @@
+"""Packaging of libra_jax. Ranges are pinned to the minor versions that the tests run on."""
+
+from setuptools import find_packages, setup
+
+setup(
+    name="libra_jax",
+    version="0.1.0",
+    description="Libra (arXiv 2507.21645) in JAX: a generative judge of hard mathematics, trained and measured on TPUs.",
+    long_description=open("README.md", encoding="utf-8").read(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11,<3.13",
+    packages=find_packages(include=["libra_jax", "libra_jax.*"]),
+    package_data={"libra_jax.miniature": ["checkpoint/*"]},
+    install_requires=[
+        "absl-py>=2.1,<3",
+        "flax>=0.12,<0.13",
+        "jax>=0.10,<0.11",
+        "math-verify[antlr4_13_2]>=0.9,<0.10",
+        "matplotlib>=3.9,<4",
+        "ml_collections>=1.0,<2",
+        "numpy>=2.0,<3",
+        "optax>=0.2.5,<0.3",
+        "orbax-checkpoint>=0.12,<0.13",
+        "safetensors>=0.5,<1",
+        "sentencepiece>=0.2,<0.3",
+        "seqio>=0.0.20,<0.1",
+        "tensorboardX>=2.6,<3",
+        "tensorstore>=0.1.70,<0.2",
+        "tokenizers>=0.21,<1",
+    ],
+    extras_require={
+        "tpu": ["jax[tpu]>=0.10,<0.11"],
+        "dev": [
+            "import-linter>=2.1,<3",
+            "pytest>=8,<10",
+            "pytest-xdist>=3.6,<4",
+            "ruff>=0.9,<1",
+            "torch==2.13.0",
+            "transformers>=5.5,<6",
+        ],
+    },
+    entry_points={"console_scripts": ["libra=libra_jax.stages.cli:main"]},
+)

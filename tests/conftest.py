@@ -1,0 +1,33 @@
+"""Eight host devices on a CPU for every test, and the folder of real data, where there is one."""
+
+import os
+import pathlib
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared() -> pathlib.Path:
+    """Real problems, rollouts and tokenizers; LIBRA_SHARED says where."""
+    folder = pathlib.Path(os.environ.get("LIBRA_SHARED", pathlib.Path(__file__).parents[2] / "shared")) / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder}; set LIBRA_SHARED")
+    return folder
+
+
+def pytest_addoption(parser):
+    parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "slow: takes over a minute; runs with --slow")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--slow"):
+        for item in items:
+            if "slow" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="slow; run with --slow"))
