@@ -1,0 +1,188 @@
+"""The layers of the decoder: norm, rotary embedding, attention, gated feed-forward, and the block made of them.
+
+Every parameter carries its logical axes as metadata; parallel/rules.py alone says where they lie on the mesh.
+Axis letters are those of libra_jax/model/__init__.py.
+"""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from libra_jax.model import cache as caches
+from libra_jax.model.config import ModelConfig
+from libra_jax.parallel import rules
+
+_MASKED = -1e30  # finite, so that a row which may attend to nothing (padding) gives numbers, not NaN
+
+
+def param(rngs: nnx.Rngs, shape: tuple[int, ...], axes: tuple[str, ...], std: float) -> nnx.Param:
+    """A float32 parameter with its logical axes: normal with this deviation."""
+    return nnx.Param(std * jax.random.normal(rngs.params(), shape, jnp.float32), axes=axes)
+
+
+def constant(shape: tuple[int, ...], axes: tuple[str, ...], value: float = 0.0) -> nnx.Param:
+    """A float32 parameter with its logical axes that starts at one value (biases, norms)."""
+    return nnx.Param(jnp.full(shape, value, jnp.float32), axes=axes)
+
+
+def precision(config: ModelConfig) -> jax.lax.Precision:
+    """float32 compute means float32 products on accelerators too, where the default would round the inputs."""
+    return jax.lax.Precision.HIGHEST if config.dtype == "float32" else jax.lax.Precision.DEFAULT
+
+
+class RMSNorm(nnx.Module):
+    """x / rms(x) * w over the last axis, in float32; Gemma's form multiplies by (1 + w)."""
+
+    def __init__(self, config: ModelConfig, size: int, axis: str):
+        self.eps, self.unit_offset = config.norm_eps, config.norm_unit_offset
+        self.scale = constant((size,), (axis,), 0.0 if self.unit_offset else 1.0)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = x.astype(jnp.float32)
+        y = y * jax.lax.rsqrt(jnp.mean(jnp.square(y), axis=-1, keepdims=True) + self.eps)
+        scale = self.scale[...].astype(jnp.float32)
+        return (y * (1.0 + scale if self.unit_offset else scale)).astype(x.dtype)
+
+
+def rope_frequencies(config: ModelConfig, *, local: bool = False) -> tuple[np.ndarray, float]:
+    """Inverse frequencies [H/2] (radians a position) and the factor on cos and sin.
+
+    Scaling as in transformers' modeling_rope_utils: linear; llama3 (Llama 3.1); yarn (arXiv 2309.00071). `local` gives
+    the unscaled frequencies of Gemma 3's sliding layers.
+    """
+    size, theta, scaling = config.head_size, config.rope_local_theta if local else config.rope_theta, config.rope_scaling
+    inverse = 1.0 / theta ** (np.arange(0, size, 2, dtype=np.float64) / size)
+    if local or scaling.kind == "none":
+        return inverse.astype(np.float32), 1.0
+    if scaling.kind == "linear":
+        return (inverse / scaling.factor).astype(np.float32), 1.0
+    length = scaling.original_max_position_embeddings
+    if scaling.kind == "llama3":
+        turns = length * inverse / (2 * math.pi)  # full turns within the original context
+        smooth = (turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)
+        smooth = np.clip(smooth, 0.0, 1.0)
+        return ((1 - smooth) * inverse / scaling.factor + smooth * inverse).astype(np.float32), 1.0
+    low, high = (size * math.log(length / (turns * 2 * math.pi)) / (2 * math.log(theta))
+                 for turns in (scaling.beta_fast, scaling.beta_slow))
+    low, high = max(math.floor(low), 0), min(math.ceil(high), size - 1)
+    ramp = np.clip((np.arange(size // 2) - low) / max(high - low, 0.001), 0.0, 1.0)
+    factor = scaling.attention_factor or (0.1 * math.log(scaling.factor) + 1.0 if scaling.factor > 1 else 1.0)
+    return (inverse / scaling.factor * ramp + inverse * (1 - ramp)).astype(np.float32), factor
+
+
+def rope_table(config: ModelConfig, positions: jax.Array, *, local: bool = False) -> tuple[jax.Array, jax.Array]:
+    """cos and sin [B, T, 1, H/2] in float32 for positions [B, T]."""
+    inverse, factor = rope_frequencies(config, local=local)
+    angles = positions[..., None, None].astype(jnp.float32) * inverse
+    return jnp.cos(angles) * factor, jnp.sin(angles) * factor
+
+
+def rotate(x: jax.Array, table: tuple[jax.Array, jax.Array]) -> jax.Array:
+    """Rotary embedding of x [B, T, N, H] in float32; the two halves of H are a pair, as in Hugging Face weights."""
+    cos, sin = table
+    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
+
+
+class Attention(nnx.Module):
+    """Grouped-query attention; keys and values are never repeated for the heads that share them."""
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+        self.config = config
+        d, n, k, h = config.model_size, config.num_heads, config.num_kv_heads, config.head_size
+        std = d**-0.5
+        self.q = param(rngs, (d, n, h), ("model", "heads", "head"), std)
+        self.k = param(rngs, (d, k, h), ("model", "kv_heads", "head"), std)
+        self.v = param(rngs, (d, k, h), ("model", "kv_heads", "head"), std)
+        self.o = param(rngs, (n, h, d), ("heads", "head", "model"), (2 * config.num_layers * n * h) ** -0.5)
+        if config.attention_bias:
+            self.q_bias = constant((n, h), ("heads", "head"))
+            self.k_bias = constant((k, h), ("kv_heads", "head"))
+            self.v_bias = constant((k, h), ("kv_heads", "head"))
+        if config.output_bias:
+            self.o_bias = constant((d,), ("norm",))
+        if config.qk_norm:
+            self.q_norm = RMSNorm(config, h, "head")
+            self.k_norm = RMSNorm(config, h, "head")
+
+    def _project(self, x: jax.Array, weight: nnx.Param, bias: nnx.Param | None) -> jax.Array:
+        y = jnp.einsum("btd,dnh->btnh", x, weight[...].astype(x.dtype), precision=precision(self.config))
+        return y if bias is None else y + bias[...].astype(x.dtype)
+
+    def __call__(self, x: jax.Array, table, allowed: jax.Array, cache: caches.Cache | None, layer, slots
+                 ) -> tuple[jax.Array, caches.Cache | None]:
+        """x [B, T, D], rope table, allowed [B, T, S] boolean -> ([B, T, D], cache). Softmax in float32."""
+        config = self.config
+        bias = config.attention_bias
+        q = self._project(x, self.q, self.q_bias if bias else None)
+        k = self._project(x, self.k, self.k_bias if bias else None)
+        v = self._project(x, self.v, self.v_bias if bias else None)
+        if config.qk_norm:
+            q, k = self.q_norm(q), self.k_norm(k)
+        q, k = rotate(q, table), rotate(k, table)
+        q = rules.constrain(q, ("batch", "time", "heads", "head"))
+        k = rules.constrain(k, ("batch", "time", "kv_heads", "head"))
+        if cache is not None:
+            cache = caches.write(cache, layer, slots, k, v)
+            k, v = cache.k[layer].astype(x.dtype), cache.v[layer].astype(x.dtype)
+        out = attend(config, q, k, v, allowed)
+        out = jnp.einsum("btnh,nhd->btd", out, self.o[...].astype(x.dtype), precision=precision(config))
+        return out + self.o_bias[...].astype(x.dtype) if config.output_bias else out, cache
+
+
+def attend(config: ModelConfig, q: jax.Array, k: jax.Array, v: jax.Array, allowed: jax.Array) -> jax.Array:
+    """softmax(q k / sqrt(scale), softcapped, masked) v: q [B,T,N,H], k and v [B,S,K,H], allowed [B,T,S] -> [B,T,N,H]."""
+    b, t, n, h = q.shape
+    exact = precision(config)
+    q = (q * (config.query_scale or config.head_size) ** -0.5).reshape(b, t, config.num_kv_heads, -1, h)
+    scores = jnp.einsum("btkgh,bskh->bkgts", q, k, precision=exact, preferred_element_type=jnp.float32)
+    if config.attention_softcap:
+        scores = config.attention_softcap * jnp.tanh(scores / config.attention_softcap)
+    weights = jax.nn.softmax(jnp.where(allowed[:, None, None], scores, _MASKED), axis=-1)
+    return jnp.einsum("bkgts,bskh->btkgh", weights.astype(v.dtype), v, precision=exact).reshape(b, t, n, h)
+
+
+class FeedForward(nnx.Module):
+    """down(activation(gate x) * up x)."""
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+        self.config = config
+        d, f = config.model_size, config.feedforward_size
+        self.gate = param(rngs, (d, f), ("model", "feedforward"), d**-0.5)
+        self.up = param(rngs, (d, f), ("model", "feedforward"), d**-0.5)
+        self.down = param(rngs, (f, d), ("feedforward", "model"), (2 * config.num_layers * f) ** -0.5)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        exact = precision(self.config)
+        gate = jnp.einsum("btd,df->btf", x, self.gate[...].astype(x.dtype), precision=exact)
+        up = jnp.einsum("btd,df->btf", x, self.up[...].astype(x.dtype), precision=exact)
+        gate = jax.nn.silu(gate) if self.config.activation == "silu" else jax.nn.gelu(gate, approximate=True)
+        hidden = rules.constrain(gate * up, ("batch", "time", "feedforward"))
+        return jnp.einsum("btf,fd->btd", hidden, self.down[...].astype(x.dtype), precision=exact)
+
+
+class Block(nnx.Module):
+    """Attention and feed-forward, each normed before and, in Gemma, after; each added to the residual stream."""
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+        self.post_norms = config.post_norms
+        self.attention_norm = RMSNorm(config, config.model_size, "norm")
+        self.attention = Attention(config, rngs=rngs)
+        self.feedforward_norm = RMSNorm(config, config.model_size, "norm")
+        self.feedforward = FeedForward(config, rngs=rngs)
+        if config.post_norms:
+            self.attention_post_norm = RMSNorm(config, config.model_size, "norm")
+            self.feedforward_post_norm = RMSNorm(config, config.model_size, "norm")
+
+    def __call__(self, x: jax.Array, table, allowed, cache, layer, slots) -> tuple[jax.Array, caches.Cache | None]:
+        """As Attention.__call__, over the whole block: x [B, T, D] -> [B, T, D]."""
+        y, cache = self.attention(self.attention_norm(x), table, allowed, cache, layer, slots)
+        x = x + (self.attention_post_norm(y) if self.post_norms else y)
+        y = self.feedforward(self.feedforward_norm(x))
+        x = x + (self.feedforward_post_norm(y) if self.post_norms else y)
+        return rules.constrain(x, ("batch", "time", "activation")), cache

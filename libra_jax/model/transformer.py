@@ -1,0 +1,213 @@
+"""The decoder: one NNX module, and pure functions over its parameters.
+
+Params is a plain nested dict of arrays (float32 masters), the parameters of all layers stacked on axis 0. The functions
+take the config first and are fit for jax.jit with it static: `jax.jit(apply, static_argnums=0)`. The modules hold no
+state of their own between calls. Axis letters are those of libra_jax/model/__init__.py.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from libra_jax.model import layers
+from libra_jax.model.cache import Cache
+from libra_jax.model.config import ModelConfig
+from libra_jax.parallel import rules
+
+Params: TypeAlias = dict[str, Any]
+
+_REMAT = {"dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+          "full": jax.checkpoint_policies.nothing_saveable}
+
+
+class Decoder(nnx.Module):
+    """Embedding, `num_layers` blocks under one scan, final norm, unembedding (tied or its own)."""
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+        self.config = config
+        shape = (config.vocab_size, config.model_size)
+        self.embedding = layers.param(rngs, shape, ("vocabulary", "model"), 0.02)
+        stacked = nnx.vmap(lambda rngs: layers.Block(config, rngs=rngs), in_axes=0, out_axes=0)
+        self.blocks = stacked(rngs.fork(split=config.num_layers))
+        self.final_norm = layers.RMSNorm(config, config.model_size, "norm")
+        if not config.tie_embeddings:
+            self.unembedding = layers.param(rngs, shape[::-1], ("model", "vocabulary"), config.model_size**-0.5)
+
+    def hidden(self, tokens: jax.Array, positions: jax.Array, segment_ids: jax.Array | None, cache: Cache | None
+               ) -> tuple[jax.Array, Cache | None]:
+        """tokens [B, T] -> normed last hidden states [B, T, D] in config.dtype, and the cache with this call's keys."""
+        config = self.config
+        x = self.embedding[...][tokens].astype(config.dtype)
+        if config.scale_embeddings:
+            x = x * jnp.asarray(config.model_size**0.5, x.dtype)
+        x = rules.constrain(x, ("batch", "time", "activation"))
+        allowed, distance = _mask(positions, segment_ids, cache)
+        slots = None
+        if cache is not None:
+            slots = positions if segment_ids is None else jnp.where(segment_ids > 0, positions, cache.length)
+        table = layers.rope_table(config, positions)
+        local = layers.rope_table(config, positions, local=True) if config.rope_local_theta else None
+        graph, state = nnx.split(self.blocks)
+
+        def block(carry, inputs):
+            x, cache = carry
+            state, layer, sliding = inputs
+            here, mask = table, allowed
+            if any(config.sliding_layers):
+                mask = allowed & (~sliding | (distance < config.sliding_window))
+                if local is not None:
+                    here = tuple(jnp.where(sliding, a, b) for a, b in zip(local, table, strict=True))
+            return nnx.merge(graph, state)(x, here, mask, cache, layer, slots), None
+
+        if config.remat != "none" and cache is None:
+            block = jax.checkpoint(block, policy=_REMAT[config.remat], prevent_cse=False)
+        sliding = np.asarray(config.sliding_layers or (False,) * config.num_layers)
+        (x, cache), _ = jax.lax.scan(block, (x, cache), (state, np.arange(config.num_layers), sliding))
+        return self.final_norm(x), cache
+
+    def unembed(self, x: jax.Array) -> jax.Array:
+        """Hidden states [B, T, D] -> logits [B, T, V] in float32."""
+        config = self.config
+        exact = layers.precision(config)
+        if config.tie_embeddings:
+            logits = jnp.einsum("btd,vd->btv", x, self.embedding[...].astype(x.dtype), precision=exact,
+                                preferred_element_type=jnp.float32)
+        else:
+            logits = jnp.einsum("btd,dv->btv", x, self.unembedding[...].astype(x.dtype), precision=exact,
+                                preferred_element_type=jnp.float32)
+        if config.final_softcap:
+            logits = config.final_softcap * jnp.tanh(logits / config.final_softcap)
+        return rules.constrain(logits, ("batch", "time", "vocabulary"))
+
+
+def _mask(positions: jax.Array, segment_ids: jax.Array | None, cache: Cache | None) -> tuple[jax.Array, jax.Array]:
+    """(which keys a query may see, how far back each lies), both [B, T, S] (S = T without a cache)."""
+    if cache is not None:
+        distance = positions[:, :, None] - jnp.arange(cache.length)[None, None]
+        return distance >= 0, distance
+    index = jnp.arange(positions.shape[1])
+    distance = (index[:, None] - index[None])[None]
+    allowed = jnp.broadcast_to(distance >= 0, (positions.shape[0], *distance.shape[1:]))
+    if segment_ids is not None:
+        same = segment_ids[:, :, None] == segment_ids[:, None, :]
+        allowed = allowed & same & (segment_ids[:, None, :] > 0)
+    return allowed, distance
+
+
+@functools.lru_cache(maxsize=64)
+def _abstract(config: ModelConfig) -> tuple[nnx.GraphDef, nnx.State]:
+    return nnx.split(nnx.eval_shape(lambda: Decoder(config, rngs=nnx.Rngs(params=0))))
+
+
+def bind(config: ModelConfig, params: Params) -> Decoder:
+    """The module with these parameters. ValueError names a parameter that is missing, unknown or of another shape."""
+    graph, state = _abstract(config)
+    wanted = dict(_paths(nnx.to_pure_dict(state)))
+    given = dict(_paths(params))
+    for path in wanted.keys() ^ given.keys():
+        kind = "lacks" if path in wanted else "has an unknown"
+        raise ValueError(f"the tree of parameters {kind} {'/'.join(path)!r} for family {config.family!r}")
+    for path, value in given.items():
+        if value.shape != wanted[path].shape:
+            raise ValueError(f"parameter {'/'.join(path)!r} has shape {value.shape}, expected {wanted[path].shape}")
+    return nnx.merge(graph, params)
+
+
+def _paths(tree: Params, prefix: tuple[str, ...] = ()):
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from _paths(value, (*prefix, name))
+        else:
+            yield (*prefix, name), value
+
+
+def init(config: ModelConfig, *, key: jax.Array) -> Params:
+    """Fresh float32 parameters: normal with deviation 1/sqrt(inputs), residual outputs scaled by 1/sqrt(2 L)."""
+    return _init(config, key)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _init(config: ModelConfig, key: jax.Array) -> Params:
+    return nnx.to_pure_dict(nnx.state(Decoder(config, rngs=nnx.Rngs(params=key)), nnx.Param))
+
+
+def shapes(config: ModelConfig) -> Params:
+    """The tree of jax.ShapeDtypeStruct of init(config), without allocating anything."""
+    return nnx.to_pure_dict(_abstract(config)[1])
+
+
+def logical_axes(config: ModelConfig) -> Params:
+    """The tree of Params with a tuple of logical axis names for each array (rules.py maps them to the mesh)."""
+    state = _abstract(config)[1]
+    tree: Params = {}
+    for path, variable in nnx.to_flat_state(state):
+        node = tree
+        for name in path[:-1]:
+            node = node.setdefault(name, {})
+        axes = variable.get_metadata()["axes"]
+        node[path[-1]] = ("layers", *axes) if path[0] == "blocks" else axes
+    return tree
+
+
+def shardings(config: ModelConfig, mesh: jax.sharding.Mesh) -> Params:
+    """The tree of Params with a NamedSharding for each array; an axis that the mesh does not divide stays whole."""
+    return jax.tree.map(lambda shape, axes: rules.sharding(mesh, axes, shape.shape), shapes(config),
+                        logical_axes(config))
+
+
+def apply(config: ModelConfig, params: Params, tokens: jax.Array, *, positions: jax.Array,
+          segment_ids: jax.Array | None = None, cache: Cache | None = None) -> tuple[jax.Array, Cache | None]:
+    """Logits [B, T, V] in float32 of the token after each of tokens [B, T], and the cache (None if none was given).
+
+    Without a cache, attention is causal by index and stays within a segment (segment 0 is padding, seen by none).
+    With one, the token at positions[b, t] is written to slot positions[b, t] of row b and sees slots up to its own; the
+    caller has filled those below. Tokens of segment 0, and positions beyond the cache, are not written.
+    """
+    decoder = bind(config, params)
+    x, cache = decoder.hidden(tokens, positions, segment_ids, cache)
+    return decoder.unembed(x), cache
+
+
+def token_logprobs(config: ModelConfig, params: Params, tokens: jax.Array, *, positions: jax.Array,
+                   segment_ids: jax.Array | None = None, temperature: float | jax.Array = 1.0,
+                   chunk: int = 0) -> jax.Array:
+    """[B, T] float32: entry t = log p(tokens[t] | tokens before it in its segment), of logits / temperature.
+
+    The first entry of a row and of each segment, and padding (segment 0), are 0. `chunk` > 0 holds logits of so many
+    positions at a time, in the gradient too (they are computed again); it must divide T. ValueError if it does not.
+    """
+    b, t = tokens.shape
+    if chunk and t % chunk:
+        raise ValueError(f"chunk={chunk} does not divide the length {t} of the rows")
+    decoder = bind(config, params)
+    x, _ = decoder.hidden(tokens, positions, segment_ids, None)
+    targets = jnp.roll(tokens, -1, axis=1)  # the last column is dropped again below
+    graph, state = nnx.split(decoder)
+
+    def score(state, x, targets):
+        logits = nnx.merge(graph, state).unembed(x) / temperature
+        chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+        return chosen - jax.nn.logsumexp(logits, axis=-1)
+
+    if chunk and chunk < t:
+        parts = tuple(jnp.moveaxis(a.reshape(b, t // chunk, chunk, *a.shape[2:]), 1, 0) for a in (x, targets))
+        scored = jax.lax.map(jax.checkpoint(lambda part: score(state, *part)), parts)
+        scored = jnp.moveaxis(scored, 0, 1).reshape(b, t)
+    else:
+        scored = score(state, x, targets)
+    logprobs = jnp.pad(scored[:, :-1], ((0, 0), (1, 0)))
+    if segment_ids is None:
+        return logprobs
+    inside = (segment_ids > 0) & (segment_ids == jnp.pad(segment_ids[:, :-1], ((0, 0), (1, 0))))
+    return jnp.where(inside, logprobs, 0.0)
+
+
+def num_parameters(config: ModelConfig) -> int:
+    """How many numbers the parameters hold."""
+    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes(config)))

@@ -1,0 +1,66 @@
+"""The one table from logical axes, which layers and batches name, to mesh axes."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Sequence
+
+import jax
+from jax.sharding import NamedSharding, PartitionSpec
+
+RULES: dict[str, tuple[str, ...]] = {
+    "batch": ("data", "fsdp"),  # rows of a batch, of a cache, of activations
+    "time": (),
+    "source": (),
+    "layers": (),
+    "model": ("fsdp",),  # the model axis of a parameter
+    "activation": (),  # the model axis of an activation
+    "heads": ("tensor",),
+    "kv_heads": ("tensor",),
+    "head": (),
+    "feedforward": ("tensor",),
+    "vocabulary": ("tensor",),
+    "norm": (),
+}
+
+
+def spec(logical_axes: Sequence[str | None]) -> PartitionSpec:
+    """The PartitionSpec of an array whose axes have these logical names (None: not sharded).
+
+    ValueError for a name that RULES lacks.
+    """
+    entries = []
+    for name in logical_axes:
+        if name is not None and name not in RULES:
+            near = difflib.get_close_matches(name, RULES, 1, 0)
+            raise ValueError(f"logical axis {name!r} has no rule; the nearest is {near[0]!r} (parallel/rules.py)")
+        axes = RULES[name] if name is not None else ()
+        entries.append(axes if len(axes) > 1 else axes[0] if axes else None)
+    return PartitionSpec(*entries)
+
+
+def sharding(mesh: jax.sharding.Mesh, logical_axes: Sequence[str | None], shape: Sequence[int] | None = None
+             ) -> NamedSharding:
+    """The NamedSharding of such an array. With `shape`, an axis that its mesh axes do not divide stays whole."""
+    return NamedSharding(mesh, _divisible(spec(logical_axes), dict(mesh.shape), shape))
+
+
+def constrain(array: jax.Array, logical_axes: Sequence[str | None]) -> jax.Array:
+    """Pins the sharding of an activation where a mesh is set (jax.set_mesh); otherwise returns it as it is."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or not set(mesh.axis_names) >= {"data", "fsdp", "tensor"} or mesh.size == 1:
+        return array
+    return jax.lax.with_sharding_constraint(array, _divisible(spec(logical_axes), dict(mesh.shape), array.shape))
+
+
+def _divisible(partition: PartitionSpec, mesh: dict[str, int], shape: Sequence[int] | None) -> PartitionSpec:
+    if shape is None:
+        return partition
+    entries = []
+    for size, entry in zip(shape, partition, strict=True):
+        axes = () if entry is None else entry if isinstance(entry, tuple) else (entry,)
+        while axes and size % math.prod(mesh[axis] for axis in axes):
+            axes = axes[:-1]
+        entries.append(axes if len(axes) > 1 else axes[0] if axes else None)
+    return PartitionSpec(*entries)
