@@ -17,7 +17,7 @@ Verdict = Literal["correct", "incorrect", "unparsed"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Problem:
-    """A question; `answer` is None where no reference is known. `subset` is the source's own part (subject, level)."""
+    """A question; `answer` is None where no reference is known."""
 
     id: str
     source: str
@@ -56,13 +56,17 @@ class VerifiedRollout:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class JudgingExample:
-    """A judging question whose answer (`correct`) is known; the judge sees `question` and `response` alone."""
+    """A judging question; the judge sees `question` and `response` alone.
+
+    `correct` is its known answer: V2V makes only such examples. None: nobody knows (responses to problems without
+    answers, downstream); training and measuring refuse those.
+    """
 
     id: str
     problem_id: str
     question: str
     response: str
-    correct: bool
+    correct: bool | None
     policy: str
     source: str
 
