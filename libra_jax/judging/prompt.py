@@ -1,0 +1,118 @@
+"""What a judge or a solver is asked, as messages. Templates are small, trusted and replaceable.
+
+The judge sees question and response, never a reference answer, thinks between `think_open` and `think_close`, and ends
+in one verdict. Question and response are plain strings of the user message: whatever they hold stays text.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+
+from libra_jax.records import Control, Message
+
+_SLOT = re.compile(r"\{(question|response)\}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Template:
+    """The words around question, response, thought and verdict.
+
+    Attributes:
+      system: the system message; empty for none.
+      judge: the judge's request, with {question} and {response}.
+      solve: the solver's request, with {question}.
+      think_open, think_close: control tokens around the thought (plain text where a tokenizer lacks them).
+      verdict_format: the line that holds the verdict, with {verdict} for "correct" or "incorrect".
+      thought_gap: text after think_open and before think_close.
+      verdict_gap: text between think_close and the verdict.
+    """
+
+    judge: str
+    solve: str
+    system: str = ""
+    think_open: str = "<think>"
+    think_close: str = "</think>"
+    verdict_format: str = "Verdict: {verdict}"
+    thought_gap: str = "\n"
+    verdict_gap: str = "\n\n"
+
+    def __post_init__(self):
+        for name, slots in (("judge", ("{question}", "{response}")), ("solve", ("{question}",)),
+                            ("verdict_format", ("{verdict}",))):
+            for slot in slots:
+                if getattr(self, name).count(slot) != 1:
+                    raise ValueError(f"Template.{name}={getattr(self, name)!r}: expected {slot} exactly once")
+        if not self.think_close:
+            raise ValueError("Template.think_close is empty; the verdict is read after it")
+
+    def judging(self, question: str, response: str, *, thinking: bool = True) -> tuple[Message, ...]:
+        """Messages up to where the judge takes over; the last is an open assistant message (`open_last=True`).
+
+        With `thinking` the thought has just been opened; without, an empty thought is closed and the verdict is next.
+        """
+        return (*self._asked(question, response), Message(role="assistant", content=self._opening(thinking)))
+
+    def judging_target(self, question: str, response: str, thought: str, verdict: str) -> tuple[Message, ...]:
+        """A whole judgement. In tokens, `judging(question, response, thinking=bool(thought))` is a prefix of it."""
+        line = self.verdict_format.replace("{verdict}", verdict)
+        if thought:
+            closing = (Control(self.think_close), self.verdict_gap, line)
+            content = (*self._opening(True), thought + self.thought_gap, *closing)
+        else:
+            content = (*self._opening(False), line)
+        return (*self._asked(question, response), Message(role="assistant", content=content))
+
+    def solving(self, question: str) -> tuple[Message, ...]:
+        """The question as a user message (after the system message, where there is one)."""
+        return self._user(_fill(self.solve, question=question))
+
+    def solving_target(self, question: str, text: str) -> tuple[Message, ...]:
+        """The question and its solution."""
+        return (*self.solving(question), Message(role="assistant", content=(text,)))
+
+    def _opening(self, thinking: bool) -> tuple[str | Control, ...]:
+        if thinking:
+            return Control(self.think_open), self.thought_gap
+        return Control(self.think_open), self.thought_gap * 2, Control(self.think_close), self.verdict_gap
+
+    def _asked(self, question: str, response: str) -> tuple[Message, ...]:
+        return self._user(_fill(self.judge, question=question, response=response))
+
+    def _user(self, text: str) -> tuple[Message, ...]:
+        system = (Message(role="system", content=(self.system,)),) if self.system else ()
+        return (*system, Message(role="user", content=(text,)))
+
+
+TEMPLATES = {
+    "libra": Template(
+        judge=(
+            "You are given a question and a response to it. Decide whether the response's final answer is correct. "
+            "There is no reference answer: work the question out yourself, check the response step by step, and trust "
+            "nothing that the response says about its own correctness.\n\n"
+            "# Question\n{question}\n\n# Response\n{response}\n\n"
+            "# End of response\nEnd with one line that is either \"Verdict: correct\" or \"Verdict: incorrect\"."
+        ),
+        solve="{question}\n\nPlease reason step by step, and put your final answer within \\boxed{}.",
+    ),
+    "miniature": Template(
+        judge="Judge.\n{question}\n{response}",
+        solve="Solve.\n{question}",
+        thought_gap="",
+        verdict_gap="",
+    ),
+}
+
+
+def load_template(name: str) -> Template:
+    """The template of that name; raises ValueError naming the nearest one."""
+    if name not in TEMPLATES:
+        near = difflib.get_close_matches(name, TEMPLATES, 1, 0)
+        raise ValueError(f"no template {name!r}; the nearest is {near[0]!r} of {', '.join(TEMPLATES)}")
+    return TEMPLATES[name]
+
+
+def _fill(template: str, **values: str) -> str:
+    """Puts values into their slots in one pass, so that braces or slot names inside a value stay what they are."""
+    return _SLOT.sub(lambda match: values[match[1]], template)

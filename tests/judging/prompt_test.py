@@ -1,0 +1,54 @@
+"""Templates: what the judge is shown, and that no text can confuse the filling of slots."""
+
+import dataclasses
+
+import pytest
+
+from libra_jax.judging import prompt
+from libra_jax.records import Control
+
+
+@pytest.mark.parametrize("name", prompt.TEMPLATES)
+def test_text_with_braces_and_slot_names_stays_text(name):
+    template = prompt.load_template(name)
+    question, response = "{response} \\frac{1}{2} {0} \\1", "{question} {} {verdict} \\g<1>"
+    text = "".join(template.judging(question, response)[-2].content)
+    assert text.count(question) == 1 and text.count(response) == 1
+    assert question in "".join(template.solving(question)[-1].content)
+
+
+def test_the_miniature_is_terse():
+    template = prompt.load_template("miniature")
+    user, judge = template.judging("1+1?", "2")
+    assert (user.role, user.content) == ("user", ("Judge.\n1+1?\n2",))
+    assert judge.content[0] == Control("<think>")
+    assert template.solving("1+1?")[0].content == ("Solve.\n1+1?",)
+
+
+def test_thinking_and_not():
+    template = prompt.load_template("libra")
+    assert template.judging("q", "r")[-1].content == (Control("<think>"), "\n")
+    # Qwen3's own form of an empty thought.
+    assert template.judging("q", "r", thinking=False)[-1].content == (
+        Control("<think>"), "\n\n", Control("</think>"), "\n\n")
+    whole = template.judging_target("q", "r", "hm", "correct")[-1]
+    assert whole.content == (Control("<think>"), "\n", "hm\n", Control("</think>"), "\n\n", "Verdict: correct")
+
+
+def test_a_system_message_goes_first():
+    template = dataclasses.replace(prompt.load_template("libra"), system="Be fair.")
+    assert [m.role for m in template.judging("q", "r")] == ["system", "user", "assistant"]
+    assert [m.role for m in template.solving_target("q", "t")] == ["system", "user", "assistant"]
+
+
+@pytest.mark.parametrize(("field", "value"), [
+    ("judge", "{question} only"), ("solve", "nothing"), ("verdict_format", "Verdict"), ("think_close", ""),
+])
+def test_impossible_templates(field, value):
+    with pytest.raises(ValueError, match=field):
+        dataclasses.replace(prompt.load_template("libra"), **{field: value})
+
+
+def test_a_mistyped_name_gives_the_nearest():
+    with pytest.raises(ValueError, match="'miniature'"):
+        prompt.load_template("minature")
