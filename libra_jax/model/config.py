@@ -115,9 +115,8 @@ def from_hf(values: Mapping[str, Any]) -> ModelConfig:
 
 def _from_family(family: str, values: Mapping[str, Any]) -> ModelConfig:
     gemma = family.startswith("gemma")
-    activation = values.get("hidden_activation") or values.get("hidden_act") or ("gelu_pytorch_tanh" if gemma else "silu")
-    if gemma:
-        activation = "gelu_pytorch_tanh"  # older Gemma files say "gelu" and mean its tanh form
+    # older Gemma files say "gelu" and mean its tanh form
+    activation = "gelu_pytorch_tanh" if gemma else values.get("hidden_act") or "silu"
     if activation not in _ACTIVATIONS:
         raise ValueError(f"config.json: activation {activation!r}; expected one of {', '.join(_ACTIVATIONS)}")
     for name in ("mlp_bias", "use_bidirectional_attention"):
@@ -167,7 +166,8 @@ def _sliding_layers(family: str, values: Mapping[str, Any]) -> tuple[bool, ...]:
     if values.get("layer_types"):
         unknown = sorted(set(values["layer_types"]) - {"sliding_attention", "full_attention"})
         if unknown:
-            raise ValueError(f"config.json: layer_types holds {unknown[0]!r}; expected sliding_attention or full_attention")
+            raise ValueError(f"config.json: layer_types holds {unknown[0]!r}; "
+                             "expected sliding_attention or full_attention")
         return tuple(kind == "sliding_attention" for kind in values["layer_types"])
     if family.startswith("gemma"):
         pattern = 2 if family == "gemma2" else values.get("sliding_window_pattern") or 6

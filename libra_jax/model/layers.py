@@ -55,7 +55,8 @@ def rope_frequencies(config: ModelConfig, *, local: bool = False) -> tuple[np.nd
     Scaling as in transformers' modeling_rope_utils: linear; llama3 (Llama 3.1); yarn (arXiv 2309.00071). `local` gives
     the unscaled frequencies of Gemma 3's sliding layers.
     """
-    size, theta, scaling = config.head_size, config.rope_local_theta if local else config.rope_theta, config.rope_scaling
+    size, scaling = config.head_size, config.rope_scaling
+    theta = config.rope_local_theta if local else config.rope_theta
     inverse = 1.0 / theta ** (np.arange(0, size, 2, dtype=np.float64) / size)
     if local or scaling.kind == "none":
         return inverse.astype(np.float32), 1.0
@@ -136,7 +137,7 @@ class Attention(nnx.Module):
 
 
 def attend(config: ModelConfig, q: jax.Array, k: jax.Array, v: jax.Array, allowed: jax.Array) -> jax.Array:
-    """softmax(q k / sqrt(scale), softcapped, masked) v: q [B,T,N,H], k and v [B,S,K,H], allowed [B,T,S] -> [B,T,N,H]."""
+    """softmax(q k / sqrt(scale), softcapped, masked) v: q [B,T,N,H], k, v [B,S,K,H], allowed [B,T,S] -> [B,T,N,H]."""
     b, t, n, h = q.shape
     exact = precision(config)
     q = (q * (config.query_scale or config.head_size) ** -0.5).reshape(b, t, config.num_kv_heads, -1, h)
