@@ -67,6 +67,7 @@ def load(path: str, cls: type[C]) -> C:
         raise ConfigError(f"--config={path}: no such file; configs/ holds the ones that ship")
     spec = importlib.util.spec_from_file_location(f"libra_config_{file.stem}", file)
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their own module up
     spec.loader.exec_module(module)
     config = module.get_config()
     if not isinstance(config, cls):

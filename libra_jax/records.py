@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import math
 import os
 import pathlib
 import types
@@ -126,9 +127,10 @@ def to_json(record: Any) -> str:
 def from_json(line: str, cls: type[Record]) -> Record:
     """Parses one line into `cls`; raises RecordError on bad JSON, unknown or missing fields, or a wrong type."""
     try:
-        # Python's own parser admits NaN, which JSON does not; deep nesting raises RecursionError.
+        # Python's own parser admits NaN, which JSON does not; deep nesting raises RecursionError, and an integer of
+        # thousands of digits a plain ValueError.
         raw = json.loads(line, parse_constant=lambda name: _fail(f"{name} is not JSON; use null"))
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise RecordError(f"not a JSON object: {error}") from None
     if not isinstance(raw, dict):
         raise RecordError(f"expected a JSON object, found {type(raw).__name__}")
@@ -136,7 +138,8 @@ def from_json(line: str, cls: type[Record]) -> Record:
     for name in raw:
         if name not in hints:
             near = difflib.get_close_matches(name, hints, 1)
-            raise RecordError(f"{cls.__name__} has no field {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+            meant = f"; did you mean {near[0]!r}?" if near else ""
+            raise RecordError(f"{cls.__name__} has no field {name!r}{meant}")
     for field in dataclasses.fields(cls):
         if field.name not in raw:
             if field.default is dataclasses.MISSING:
@@ -148,14 +151,16 @@ def from_json(line: str, cls: type[Record]) -> Record:
     return cls(**raw)
 
 
-def read(path: str | os.PathLike, cls: type[Record], *, rejected: list[str] | None = None) -> Iterator[Record]:
+def read(path: str | os.PathLike, cls: type[Record], *, rejected: list[str] | None = None,
+         aside: str | os.PathLike | None = None) -> Iterator[Record]:
     """Streams records from a JSON-lines file.
 
-    A broken line is written to `<path>.rejected.jsonl` as {file, line, error, text}, and appended to `rejected` as
-    "file:line: error" when given; without `rejected` the first broken line raises RecordError. Blank lines are skipped.
+    A broken line is written to `aside` (by default `<path>.rejected.jsonl`) as {file, line, error, text}, and appended
+    to `rejected` as "file:line: error" when given; without `rejected` the first broken line raises RecordError. Blank
+    lines are skipped.
     """
     path = pathlib.Path(path)
-    aside = path.with_name(path.name + ".rejected.jsonl")
+    aside = pathlib.Path(aside) if aside else path.with_name(path.name + ".rejected.jsonl")
     sink = None
     try:
         with path.open("rb") as lines:
@@ -247,7 +252,19 @@ def _is(value: Any, hint: Any) -> bool:
     if hint is type(None):
         return value is None
     if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
+        # Python reads 1e999 as infinity, which could not be written again.
+        return (isinstance(value, float) and math.isfinite(value)) or _is(value, int)
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
+    if hint is str:
+        return isinstance(value, str) and _is_unicode(value)
     return isinstance(value, hint)
+
+
+def _is_unicode(text: str) -> bool:
+    """False for lone surrogates, which JSON's escapes allow and UTF-8 cannot hold."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

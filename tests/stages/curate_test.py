@@ -1,0 +1,120 @@
+"""The curate stage: its files and card, broken lines, mistakes, and SIGKILL at random moments."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from libra_jax import records
+from libra_jax.records import JudgingExample, Problem, VerifiedRollout
+from libra_jax.stages import curate
+
+OUTPUTS = ("train.jsonl", "bench.jsonl", "card.json", "rollouts.rejected.jsonl")
+
+
+def make_inputs(folder, *, num_problems=300, seed=0):
+    """problems.jsonl and verified.jsonl, with two broken lines and one rollout of an unknown problem."""
+    rng = random.Random(seed)
+    problems = [Problem(id=f"p{n}", source="st"[n % 2], question=f"What is {n}+{n}?", answer=str(2 * n))
+                for n in range(num_problems)]
+    lines = []
+    for problem in problems:
+        for policy, strength in (("weak", 0.3), ("strong", 0.7)):
+            for sample in range(4):
+                correct = rng.random() < strength if rng.random() > 0.05 else None
+                lines.append(records.to_json(VerifiedRollout(
+                    problem_id=problem.id, policy=policy, sample=sample, text=f"so {rng.random()}", num_tokens=2,
+                    finish="stop", correct=correct, decided_by="rule", why="")))
+    lines.insert(3, "{broken")
+    lines.insert(9, '{"problem_id": 3}')
+    lines.append(lines[0].replace('"p0"', '"nowhere"'))
+    records.write(folder / "problems.jsonl", problems)
+    (folder / "verified.jsonl").write_text("\n".join(lines) + "\n")
+    return curate.Config(problems=str(folder / "problems.jsonl"), rollouts=str(folder / "verified.jsonl"),
+                         bench_fraction=0.3)
+
+
+def outputs(folder):
+    return {name: (folder / name).read_bytes() for name in OUTPUTS}
+
+
+def test_files_and_card(tmp_path, capsys):
+    config = make_inputs(tmp_path)
+    card = curate.run(config, tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "card.json").read_text()) == card
+    train, bench = (list(records.read(tmp_path / "out" / f"{name}.jsonl", JudgingExample)) for name in ("train", "bench"))
+    assert {e.problem_id for e in train}.isdisjoint(e.problem_id for e in bench)
+    for name, examples in (("train", train), ("bench", bench)):
+        assert card[name]["examples"] == len(examples) > 100
+        assert card[name]["correct"] * 2 == len(examples)
+        assert sum(sum(kinds.values()) for kinds in card[name]["by_policy"].values()) == len(examples)
+        assert card[name]["rules"][-1]["left"] == len(examples)
+    assert len({e.problem_id for e in bench}) < len({e.problem_id for e in train})
+    assert card["broken_lines"] == {"problems": 0, "rollouts": 2} and card["rollouts_of_unknown_problems"] == 1
+    notes = [json.loads(line) for line in (tmp_path / "out" / "rollouts.rejected.jsonl").read_text().splitlines()]
+    assert [note["line"] for note in notes] == [4, 10]
+    assert str(tmp_path) not in json.dumps(card)
+    printed = capsys.readouterr().out
+    assert "undecided" in printed and "balance of source and policy" in printed and "verified.jsonl:4" in printed
+
+
+def test_a_changed_input_changes_the_card(tmp_path):
+    config = make_inputs(tmp_path)
+    before = curate.run(config, tmp_path / "out")["inputs"]
+    with open(config.rollouts, "a") as file:
+        file.write("\n")
+    after = curate.run(config, tmp_path / "out")["inputs"]
+    assert before["problems"] == after["problems"] and before["rollouts"] != after["rollouts"]
+
+
+def test_what_an_earlier_run_set_aside_does_not_stay(tmp_path):
+    config = make_inputs(tmp_path)
+    curate.run(config, tmp_path / "out")
+    lines = (tmp_path / "verified.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "verified.jsonl").write_text("".join(line for line in lines if "sample" in line))
+    assert curate.run(config, tmp_path / "out")["broken_lines"]["rollouts"] == 0
+    assert not (tmp_path / "out" / "rollouts.rejected.jsonl").exists()
+
+
+@pytest.mark.parametrize(("argv", "message"), [
+    ([], "--config.problems is empty"),
+    (["--config.problems=none.jsonl", "--config.rollouts=none.jsonl"], "none.jsonl"),
+    (["--config.v2v.max_per_problm=3"], "nearest is 'max_per_problem'"),
+])
+def test_mistakes(argv, message, tmp_path, capsys):
+    assert curate.main(["curate", f"--workdir={tmp_path}", *argv]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_killed_at_random_moments_it_ends_in_the_same_bytes(tmp_path):
+    """SIGKILL while it imports, reads, curates and writes; what then lies there never misleads the next run."""
+    config = make_inputs(tmp_path, num_problems=800)
+    curate.run(config, tmp_path / "whole")
+    command = [sys.executable, "-m", "libra_jax.stages.curate", f"--workdir={tmp_path / 'killed'}",
+               f"--config.problems={config.problems}", f"--config.rollouts={config.rollouts}",
+               "--config.bench_fraction=0.3"]
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, sys.path)))
+    start = time.monotonic()
+    subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
+    took = time.monotonic() - start
+    assert outputs(tmp_path / "killed") == outputs(tmp_path / "whole")
+    rng, killed = random.Random(0), 0
+    for number in range(6):
+        if number % 2:  # half of the kills meet an empty folder, half a finished one
+            for file in (tmp_path / "killed").iterdir():
+                file.unlink()
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+        time.sleep(took * rng.uniform(0.2, 1.0))
+        process.send_signal(signal.SIGKILL)
+        killed += process.wait() == -signal.SIGKILL
+        if (tmp_path / "killed" / "card.json").exists():
+            assert outputs(tmp_path / "killed") == outputs(tmp_path / "whole")
+    assert killed >= 2
+    subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
+    assert outputs(tmp_path / "killed") == outputs(tmp_path / "whole")
+    assert not list((tmp_path / "killed").glob("*.partial"))
