@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import hashlib
+import heapq
 import re
 from collections.abc import Iterable, Mapping
 
@@ -241,14 +242,30 @@ def _balance(items: list[_Item], both_kinds: bool) -> tuple[list[_Item], int, in
 
 
 def _even(items: list[_Item]) -> list[_Item]:
-    """As many correct as incorrect within each (source, policy); the highest ranks, the most spare ones, go first."""
-    ranks = _ranks(items)
-    groups = collections.defaultdict(lambda: {True: [], False: []})
+    """As many correct as incorrect within each (source, policy).
+
+    What goes first is what its problem can spare: of the problem with most of that kind, then with least of the other.
+    """
+    counts = collections.Counter((item.problem.id, item.rollout.correct) for item in items)
+    cells = collections.defaultdict(lambda: {True: [], False: []})
     for item in items:
-        groups[item.problem.source, item.rollout.policy][item.rollout.correct].append(item)
-    kept = set()
-    for kinds in groups.values():
-        size = min(map(len, kinds.values()))
-        for kind in kinds.values():
-            kept.update(item.id for item in sorted(kind, key=lambda item: ranks[item.id])[:size])
-    return [item for item in items if item.id in kept]
+        cells[item.problem.source, item.rollout.policy][item.rollout.correct].append(item)
+
+    def spare(item: _Item) -> tuple[int, int, str]:
+        kind = item.rollout.correct
+        return -counts[item.problem.id, kind], counts[item.problem.id, not kind], item.key
+
+    gone = set()
+    for name in sorted(cells):
+        kind = len(cells[name][True]) > len(cells[name][False])
+        surplus = cells[name][kind]
+        heap = [(spare(item), number) for number, item in enumerate(surplus)]
+        heapq.heapify(heap)
+        for _ in range(len(surplus) - len(cells[name][not kind])):
+            # A place in the heap may be out of date; within a cell `spare` only grows, so the true first comes up.
+            while (now := spare(surplus[heap[0][1]])) != heap[0][0]:
+                heapq.heapreplace(heap, (now, heap[0][1]))
+            item = surplus[heapq.heappop(heap)[1]]
+            counts[item.problem.id, kind] -= 1
+            gone.add(item.id)
+    return [item for item in items if item.id not in gone]

@@ -113,6 +113,17 @@ def test_balance_takes_the_surplus_from_the_fullest_problems():
         (name, kind): 1 for name in "pq" for kind in (True, False)}
 
 
+def test_balance_spares_the_last_response_of_a_kind():
+    """Policy a has one correct too many, on p or q; p has no other correct one, so q's goes and both problems stay."""
+    rollouts = [rollout("p", True), rollout("q", True), rollout("q", False, sample=1),
+                rollout("p", False, policy="b"), rollout("q", False, policy="b"),
+                rollout("q", True, policy="b", sample=1), rollout("q", True, policy="b", sample=2)]
+    for seed in range(5):
+        curated = v2v.curate({name: problem(name) for name in "pq"}, rollouts, V2VConfig(seed=seed))
+        assert rows(curated) == {"balance of source and policy": 1}
+        assert ids(curated) == ["p/a/0", "p/b/0", "q/a/1", "q/b/0", "q/b/1", "q/b/2"]
+
+
 def test_a_policy_that_is_always_right_teaches_nothing():
     rollouts = [rollout("p", True, policy="best"), rollout("p", True), rollout("p", False, sample=1)]
     curated = v2v.curate({"p": problem("p")}, rollouts, V2VConfig())

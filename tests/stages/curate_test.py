@@ -47,7 +47,8 @@ def test_files_and_card(tmp_path, capsys):
     config = make_inputs(tmp_path)
     card = curate.run(config, tmp_path / "out")
     assert json.loads((tmp_path / "out" / "card.json").read_text()) == card
-    train, bench = (list(records.read(tmp_path / "out" / f"{name}.jsonl", JudgingExample)) for name in ("train", "bench"))
+    files = (tmp_path / "out" / "train.jsonl", tmp_path / "out" / "bench.jsonl")
+    train, bench = (list(records.read(file, JudgingExample)) for file in files)
     assert {e.problem_id for e in train}.isdisjoint(e.problem_id for e in bench)
     for name, examples in (("train", train), ("bench", bench)):
         assert card[name]["examples"] == len(examples) > 100
