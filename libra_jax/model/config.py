@@ -196,7 +196,8 @@ def _rope(family: str, values: Mapping[str, Any]) -> tuple[float, float, RopeSca
         raise ValueError(f"config.json: rope scaling {dict(scaling)} is not supported; expected linear, llama3 or yarn")
     names = {field.name for field in dataclasses.fields(RopeScaling)} - {"kind"}
     kept = {name: value for name, value in scaling.items() if name in names and value is not None}
-    kept.setdefault("original_max_position_embeddings", values.get("max_position_embeddings", 8192))
+    if kind != "linear":
+        kept.setdefault("original_max_position_embeddings", values.get("max_position_embeddings", 8192))
     return float(theta), local, RopeScaling(kind=kind, **kept)
 
 

@@ -6,6 +6,7 @@ Axis letters are those of libra_jax/model/__init__.py.
 
 from __future__ import annotations
 
+import functools
 import math
 
 import jax
@@ -139,13 +140,40 @@ class Attention(nnx.Module):
 def attend(config: ModelConfig, q: jax.Array, k: jax.Array, v: jax.Array, allowed: jax.Array) -> jax.Array:
     """softmax(q k / sqrt(scale), softcapped, masked) v: q [B,T,N,H], k, v [B,S,K,H], allowed [B,T,S] -> [B,T,N,H]."""
     b, t, n, h = q.shape
-    exact = precision(config)
     q = (q * (config.query_scale or config.head_size) ** -0.5).reshape(b, t, config.num_kv_heads, -1, h)
-    scores = jnp.einsum("btkgh,bskh->bkgts", q, k, precision=exact, preferred_element_type=jnp.float32)
+    grouped = functools.partial(_attend_grouped, config)
+    if t == 1 and 1 < config.num_kv_heads <= 4:
+        flat = functools.partial(_attend_flat, config)
+        return jax.lax.platform_dependent(q, k, v, allowed, cpu=flat, default=grouped).reshape(b, t, n, h)
+    return grouped(q, k, v, allowed).reshape(b, t, n, h)
+
+
+def _attend_grouped(config: ModelConfig, q: jax.Array, k: jax.Array, v: jax.Array, allowed: jax.Array) -> jax.Array:
+    """attend for scaled q [B,T,K,G,H]."""
+    scores = jnp.einsum("btkgh,bskh->bkgts", q, k, precision=precision(config), preferred_element_type=jnp.float32)
+    weights = _softmax(config, scores, allowed[:, None, None])
+    return jnp.einsum("bkgts,bskh->btkgh", weights.astype(v.dtype), v, precision=precision(config))
+
+
+def _attend_flat(config: ModelConfig, q: jax.Array, k: jax.Array, v: jax.Array, allowed: jax.Array) -> jax.Array:
+    """The same for one query a row, with kv heads side by side in one axis K*H and zeros for a query's other heads.
+
+    It multiplies K times as often and is twice as fast on a CPU, where grouped products transpose the whole cache.
+    """
+    b, t, kv, g, h = q.shape
+    own = jnp.eye(kv, dtype=q.dtype)
+    wide = jnp.einsum("btkgh,kj->btkgjh", q, own).reshape(b, kv * g, kv * h)
+    scores = jnp.einsum("bnx,bsx->bns", wide, k.reshape(b, -1, kv * h), precision=precision(config),
+                        preferred_element_type=jnp.float32)
+    weights = _softmax(config, scores, allowed)
+    out = jnp.einsum("bns,bsx->bnx", weights.astype(v.dtype), v.reshape(b, -1, kv * h), precision=precision(config))
+    return jnp.einsum("btkgjh,kj->btkgh", out.reshape(b, t, kv, g, kv, h), own)
+
+
+def _softmax(config: ModelConfig, scores: jax.Array, allowed: jax.Array) -> jax.Array:
     if config.attention_softcap:
         scores = config.attention_softcap * jnp.tanh(scores / config.attention_softcap)
-    weights = jax.nn.softmax(jnp.where(allowed[:, None, None], scores, _MASKED), axis=-1)
-    return jnp.einsum("bkgts,bskh->btkgh", weights.astype(v.dtype), v, precision=exact).reshape(b, t, n, h)
+    return jax.nn.softmax(jnp.where(allowed, scores, _MASKED), axis=-1)
 
 
 class FeedForward(nnx.Module):
