@@ -1,0 +1,146 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from libra_jax.model import transformer
+from libra_jax.model.config import ModelConfig
+from libra_jax.parallel import mesh as meshes
+from libra_jax.sampling import engine
+from libra_jax.sampling.engine import SamplingConfig, generate
+
+CONFIG = ModelConfig(vocab_size=37, num_layers=2, model_size=32, num_heads=4, num_kv_heads=2, head_size=8,
+                     feedforward_size=48)
+STOP = 5
+
+
+@pytest.fixture(scope="module")
+def params():
+    return jax.tree.map(lambda x: 3 * x, transformer.init(CONFIG, key=jax.random.key(0)))  # less uniform than fresh
+
+
+@pytest.fixture(scope="module")
+def prompts():
+    rng = np.random.default_rng(0)
+    return [rng.integers(6, 37, size).tolist() for size in (3, 40, 1, 12, 7)]
+
+
+def run(params, prompts, mesh=None, stop_ids=(STOP,), **kwargs):
+    outer = {name: kwargs.pop(name) for name in ("ids", "first_sample", "skip", "progress") if name in kwargs}
+    config = SamplingConfig(**{"max_new_tokens": 20, "batch_size": 8} | kwargs)
+    return list(generate(CONFIG, params, prompts, config, stop_ids=stop_ids, mesh=mesh, **outer))
+
+
+def tokens(samples):
+    return [sample.tokens.tolist() for sample in samples]
+
+
+@jax.jit
+def forward(params, row):
+    """Logits [T, V] and log-probabilities [T] of a plain forward pass over a row of tokens [T]."""
+    positions = jnp.arange(row.shape[0])[None]
+    logprobs = transformer.token_logprobs(CONFIG, params, row[None], positions=positions)
+    return transformer.apply(CONFIG, params, row[None], positions=positions)[0][0], logprobs[0]
+
+
+def teacher_forced(params, prompt, sample_tokens):
+    """Logits [n, V] that each sampled token was drawn from, and its log-probability [n]; padded to compile once."""
+    row = np.zeros(160, np.int32)
+    both = [*prompt, *sample_tokens]
+    row[: len(both)] = both
+    logits, logprobs = forward(params, row)
+    return np.asarray(logits)[len(prompt) - 1 : len(both) - 1], np.asarray(logprobs)[len(prompt) : len(both)]
+
+
+def test_greedy_is_the_argmax_of_the_full_pass(params, prompts):
+    for sample in run(params, prompts, temperature=0.0):
+        logits, _ = teacher_forced(params, prompts[sample.prompt], sample.tokens)
+        assert sample.tokens.tolist() == logits.argmax(-1).tolist()
+
+
+@pytest.mark.parametrize("settings", [{}, {"temperature": 0.7, "top_k": 5, "top_p": 0.8}, {"temperature": 0.0}])
+def test_logprobs_are_the_teacher_forced_ones_under_every_filter(params, prompts, settings):
+    samples = run(params, prompts, num_samples=2, max_new_tokens=100, stop_ids=(), **settings)
+    assert [len(sample.tokens) for sample in samples] == [100] * 10  # so the cache grew several times
+    for sample in samples:
+        _, expected = teacher_forced(params, prompts[sample.prompt], sample.tokens)
+        np.testing.assert_allclose(sample.logprobs, expected, atol=1e-4)
+
+
+def test_draws_follow_the_filtered_distribution(params):
+    samples = run(params, [[7, 8]], num_samples=4000, batch_size=1000, max_new_tokens=1, temperature=0.8, top_k=4)
+    drawn = np.bincount([sample.tokens[0] for sample in samples], minlength=37) / 4000
+    logits = teacher_forced(params, [7, 8], [0])[0][0] / 0.8
+    wanted = np.where(logits >= np.sort(logits)[-4], np.exp(logits - logits.max()), 0)
+    np.testing.assert_allclose(drawn, wanted / wanted.sum(), atol=0.04)
+
+
+def test_results_do_not_depend_on_the_batch(params, prompts):
+    ids = [11, 22, 33, 44, 2**40 + 55]
+    whole = run(params, prompts, num_samples=3, ids=ids, batch_size=64)
+    assert [(s.prompt, s.sample) for s in whole] == [(p, n) for p in range(5) for n in range(3)]
+    assert tokens(run(params, prompts, num_samples=3, ids=ids, batch_size=2)) == tokens(whole)  # split over batches
+    backwards = run(params, prompts[::-1], num_samples=3, ids=ids[::-1], batch_size=7)
+    assert sorted(tokens(backwards)) == sorted(tokens(whole))
+    later = run(params, prompts[1:2], num_samples=1, ids=ids[1:2], first_sample=2)
+    assert tokens(later) == tokens(whole[5:6]) and later[0].sample == 2
+    assert len({tuple(t) for t in tokens(whole)}) == 15  # ids and samples differ in their draws
+    assert tokens(run(params, prompts, num_samples=3, ids=ids, seed=1)) != tokens(whole)
+
+
+def test_the_rest_after_skip_has_the_same_bits(params, prompts):
+    whole = run(params, prompts, num_samples=3)
+    rest = run(params, prompts, num_samples=3, skip=7)
+    assert [(s.prompt, s.sample, s.tokens.tobytes(), s.logprobs.tobytes()) for s in rest] == [
+        (s.prompt, s.sample, s.tokens.tobytes(), s.logprobs.tobytes()) for s in whole[7:]]
+
+
+def test_stop_token_ends_a_sample_and_belongs_to_it(params, prompts):
+    samples = run(params, prompts, num_samples=20, batch_size=100, max_new_tokens=60, temperature=2.0)
+    assert {sample.finish for sample in samples} == {"stop", "length"}
+    for sample in samples:
+        at = np.flatnonzero(sample.tokens == STOP)
+        assert at.tolist() == ([len(sample.tokens) - 1] if sample.finish == "stop" else [])
+        assert sample.finish == "stop" or len(sample.tokens) == 60
+    free = run(params, prompts, num_samples=20, batch_size=100, max_new_tokens=60, temperature=2.0, stop_ids=())
+    for sample, longer in zip(samples, free, strict=True):  # stopping, and the smaller batch after it, change no draw
+        assert longer.tokens[: len(sample.tokens)].tolist() == sample.tokens.tolist() and longer.finish == "length"
+
+
+def test_eight_devices_draw_what_one_draws(params, prompts):
+    mesh = meshes.make(data=8, fsdp=1, devices=jax.devices())
+    assert tokens(run(params, prompts, num_samples=3, mesh=mesh)) == tokens(run(params, prompts, num_samples=3))
+
+
+def test_new_parameters_and_settings_compile_nothing_new(params, prompts):
+    run(params, prompts, seed=0)
+    before = engine._decode._cache_size(), engine._prefill._cache_size(), engine._regroup._cache_size()
+    run(jax.tree.map(lambda x: x + 0.01, params), prompts, seed=3, temperature=0.3)
+    assert before == (engine._decode._cache_size(), engine._prefill._cache_size(), engine._regroup._cache_size())
+
+
+def test_progress_counts_and_says_how_long(params, prompts, capsys):
+    seen = []
+    samples = run(params, prompts, progress=seen.append, skip=3, batch_size=2)
+    assert seen[-1].num_done == seen[-1].num_total == 3  # the batches of two that hold samples 3 and 4
+    assert 0 < seen[-1].num_programs < 10
+    assert len(samples) == 2
+    line = dataclasses.replace(seen[-1], num_done=1, num_total=4, num_tokens=2000, seconds=2.0, num_programs=3).line()
+    assert line == "1/4 samples, 1,000 tokens/s, 3 programs, 6 s left"
+    engine.to_stderr("rollout")(seen[-1])
+    assert capsys.readouterr().err.startswith("rollout: 3/3 samples")
+
+
+@pytest.mark.parametrize("settings, message", [
+    ({"temperature": -1.0}, "temperature"), ({"num_samples": 0}, "num_samples"), ({"top_p": 0.0}, "top_p"),
+    ({"ids": [1]}, "1 ids for 5 prompts")])
+def test_bad_settings_are_refused_at_the_call(params, prompts, settings, message):
+    with pytest.raises(ValueError, match=message):
+        run(params, prompts, **settings)
+
+
+def test_an_empty_prompt_is_refused(params):
+    with pytest.raises(ValueError, match="prompt 1 is empty"):
+        run(params, [[1], []])
