@@ -96,6 +96,7 @@ def load(path: str | os.PathLike, *, dtype: Any = np.float32, mesh: jax.sharding
         for row in rows:
             shape = _get(shapes, row.path).shape
             _set(params, row.path, _read(files, row, prefix, shape, _get(shardings, row.path), np.dtype(dtype)))
+            files.close()  # gives the mapped pages back, which would count as a second copy
     return config, params
 
 
@@ -194,6 +195,10 @@ class _Files:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Unmaps every file; they open again when they are read."""
         self._open.clear()
 
 
