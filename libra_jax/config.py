@@ -137,7 +137,7 @@ def main(run: Callable[[Any, pathlib.Path], Any], default: Any, argv: Sequence[s
     logging.set_verbosity(logging.INFO)
     workdir = pathlib.Path(values.workdir)
     workdir.mkdir(parents=True, exist_ok=True)
-    (workdir / "config.json").write_text(to_json(config) + "\n", encoding="utf-8")
+    (workdir / "run_config.json").write_text(to_json(config) + "\n", encoding="utf-8")
     try:
         run(config, workdir)
     except (ValueError, FileNotFoundError) as error:

@@ -1,0 +1,40 @@
+"""AdamW with warm-up, a schedule and clipping, over float32 master weights."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+import optax
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """Attributes:
+    learning_rate: the peak.
+    warmup_steps: steps of linear rise from 0.
+    schedule: "constant", or "cosine" down to 0 at the last step.
+    b1, b2, weight_decay: of AdamW.
+    clip_norm: the gradient's largest global norm; 0 for no limit.
+    """
+
+    learning_rate: float = 1e-5
+    warmup_steps: int = 0
+    schedule: Literal["constant", "cosine"] = "constant"
+    b1: float = 0.9
+    b2: float = 0.95
+    weight_decay: float = 0.0
+    clip_norm: float = 1.0
+
+
+def make(config: OptimizerConfig, num_steps: int) -> optax.GradientTransformation:
+    """The optax transformation for a run of `num_steps`. ValueError when the warm-up is longer than the run."""
+    if config.learning_rate <= 0 or not 0 <= config.warmup_steps <= num_steps:
+        raise ValueError(f"learning_rate={config.learning_rate}, warmup_steps={config.warmup_steps}: expected a "
+                         f"positive rate and a warm-up of at most the {num_steps} steps of the run")
+    if config.schedule == "cosine":
+        rate = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, config.warmup_steps, max(num_steps, 1))
+    else:
+        rate = optax.warmup_constant_schedule(0.0, config.learning_rate, config.warmup_steps)
+    clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
+    return optax.chain(clip, optax.adamw(rate, b1=config.b1, b2=config.b2, weight_decay=config.weight_decay))

@@ -1,0 +1,62 @@
+"""One training step as a jitted program: a loss as an argument, gradients accumulated over parts of the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from libra_jax.train.state import TrainState
+
+Batch = Mapping[str, Any]
+LossFn = Callable[[Any, Batch], tuple[jax.Array, dict[str, jax.Array]]]
+
+
+def put(batch: Batch, mesh: jax.sharding.Mesh) -> dict[str, jax.Array]:
+    """A host batch on the devices: leading axes over (data, fsdp), scalars everywhere."""
+    rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(("data", "fsdp")))
+    scalar = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    return {name: jax.device_put(value, rows if jnp.ndim(value) else scalar) for name, value in batch.items()}
+
+
+def make(loss_fn: LossFn, optimizer: optax.GradientTransformation, *, accumulation: int = 1) -> Callable:
+    """Returns jitted step(state, batch) -> (state, metrics); the state is donated.
+
+    `loss_fn(params, batch)` gives (loss, metrics), each a sum divided by scalars in the batch that count the whole of
+    it, so that the parts of a batch add up to the whole. Arrays [B, ...] are cut into `accumulation` parts of B /
+    accumulation rows; scalars go to each part. `grad_norm` joins the metrics.
+    """
+    gradient_of = jax.value_and_grad(loss_fn, has_aux=True)
+
+    def parts(batch: Batch) -> tuple[dict, dict]:
+        arrays = {name: value for name, value in batch.items() if jnp.ndim(value)}
+        for name, value in arrays.items():
+            if value.shape[0] % accumulation:
+                raise ValueError(f"accumulation={accumulation} does not divide the {value.shape[0]} rows of {name!r}")
+        # Row r goes to part r % accumulation: each device keeps its rows.
+        cut = {name: jnp.swapaxes(value.reshape(-1, accumulation, *value.shape[1:]), 0, 1)
+               for name, value in arrays.items()}
+        return cut, {name: value for name, value in batch.items() if not jnp.ndim(value)}
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+        if accumulation == 1:
+            (_, metrics), gradient = gradient_of(state.params, batch)
+        else:
+            cut, scalars = parts(batch)
+            part = {name: value[0] for name, value in cut.items()} | scalars
+            zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
+                                jax.eval_shape(gradient_of, state.params, part))
+
+            def add(total, rows):
+                return jax.tree.map(jnp.add, total, gradient_of(state.params, rows | scalars)), None
+
+            ((_, metrics), gradient), _ = jax.lax.scan(add, zero, cut)
+        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        metrics = metrics | {"grad_norm": optax.global_norm(gradient)}
+        return TrainState(state.step + 1, params, opt_state), metrics
+
+    return jax.jit(step, donate_argnums=0)
