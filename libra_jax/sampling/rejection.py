@@ -7,7 +7,7 @@ import dataclasses
 import hashlib
 from collections.abc import Iterable, Sequence
 
-from libra_jax.records import JudgingExample, Judgement
+from libra_jax.records import Judgement, JudgingExample
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,6 @@
 import pytest
 
-from libra_jax.records import JudgingExample, Judgement
+from libra_jax.records import Judgement, JudgingExample
 from libra_jax.sampling.rejection import RejectionConfig, select
 
 ALL = RejectionConfig(max_per_example=9, easy_per_example=9, easy_fraction=1.0)

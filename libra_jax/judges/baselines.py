@@ -1,0 +1,101 @@
+"""Judges without a model, which every reward model should beat: majority answer, response length, always correct."""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
+
+from libra_jax.records import Judgement, JudgingExample
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MajorityAnswer:
+    """A response is correct when its final answer is the commonest among all given responses to its problem.
+
+    Score: the share of the problem's responses that give the same answer. Of equally common answers the one given
+    first counts. A response without a recognisable answer is incorrect, with score 0. The vote is over the examples
+    themselves, so a set balanced by V2V holds it down, unlike a vote over a policy's own samples.
+    """
+
+    name: str = "majority_answer"
+
+    def judge(self, examples: Sequence[JudgingExample], *, skip: int = 0) -> Iterator[Judgement]:
+        """As Judge.judge."""
+        from libra_jax.verify import equal, extract  # here, since computer algebra takes a second to import
+
+        by_problem: dict[str, list[int]] = {}
+        for index, example in enumerate(examples):
+            by_problem.setdefault(example.problem_id, []).append(index)
+        outcomes: dict[int, tuple[bool, float, str]] = {}
+        for indices in by_problem.values():
+            answers = [extract.extract(examples[index].response) for index in indices]
+            votes = _classes(answers, equal.equal)
+            counts = [votes.count(vote) for vote in votes]
+            most = max((count for count, vote in zip(counts, votes, strict=True) if vote is not None), default=0)
+            winner = next((vote for count, vote in zip(counts, votes, strict=True) if vote is not None and count == most), None)
+            for index, answer, vote, count in zip(indices, answers, votes, counts, strict=True):
+                share = count / len(votes) if vote is not None else 0.0
+                thought = "no answer found" if answer is None else f"answer {answer}: {count} of {len(votes)}"
+                outcomes[index] = (vote is not None and vote == winner, share, thought)
+        for index, example in enumerate(examples[skip:], skip):
+            yield _judgement(self.name, example, *outcomes[index])
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ResponseLength:
+    """A response is correct when it is no longer than the median of the given responses ("short"), or longer ("long").
+
+    Length is in characters. Score: the share of the responses that are longer ("short"), or shorter, with ties half.
+    """
+
+    name: str = "response_length"
+    prefer: Literal["short", "long"] = "short"
+
+    def judge(self, examples: Sequence[JudgingExample], *, skip: int = 0) -> Iterator[Judgement]:
+        """As Judge.judge."""
+        lengths = sorted(len(example.response) for example in examples)
+        for example in examples[skip:]:
+            length = len(example.response)
+            below, upto = bisect.bisect_left(lengths, length), bisect.bisect_right(lengths, length)
+            score = (below + upto) / 2 / len(lengths)
+            short = length <= lengths[(len(lengths) - 1) // 2]
+            score, correct = (1 - score, short) if self.prefer == "short" else (score, not short)
+            yield _judgement(self.name, example, correct, score, f"{length} characters")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AlwaysCorrect:
+    """Calls every response correct: its accuracy is the share of correct responses."""
+
+    name: str = "always_correct"
+
+    def judge(self, examples: Sequence[JudgingExample], *, skip: int = 0) -> Iterator[Judgement]:
+        """As Judge.judge."""
+        for example in examples[skip:]:
+            yield _judgement(self.name, example, True, 1.0, "")
+
+
+BASELINES: dict[str, Callable] = {
+    "majority_answer": MajorityAnswer, "response_length": ResponseLength, "always_correct": AlwaysCorrect}
+
+
+def _classes(answers: Sequence[str | None], equal: Callable[[str, str], bool | None]) -> list[int | None]:
+    """Numbers answers so that equal ones share a number; None stays None. What cannot be decided is not equal."""
+    numbers: dict[str, int] = {}
+    firsts: list[str] = []  # one answer of each class
+    for answer in answers:
+        if answer is None or answer in numbers:
+            continue
+        same = next((number for number, first in enumerate(firsts) if equal(answer, first)), None)
+        if same is None:
+            same = len(firsts)
+            firsts.append(answer)
+        numbers[answer] = same
+    return [None if answer is None else numbers[answer] for answer in answers]
+
+
+def _judgement(name: str, example: JudgingExample, correct: bool, score: float, thought: str) -> Judgement:
+    return Judgement(example_id=example.id, judge=name, sample=0, thought=thought,
+                     verdict="correct" if correct else "incorrect", num_tokens=0, score=score)

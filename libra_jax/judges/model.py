@@ -1,0 +1,91 @@
+"""A checkpoint as a judge: it thinks, then ends in a verdict; several samples an example."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+
+from libra_jax.judging import verdict
+from libra_jax.judging.prompt import Template
+from libra_jax.model import hf
+from libra_jax.model.config import ModelConfig
+from libra_jax.records import Judgement, JudgingExample
+from libra_jax.sampling import engine
+from libra_jax.text import chat
+from libra_jax.text import tokenizer as tokenizers
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelJudgeConfig:
+    """How a model judges. Without `thinking` its thought is given to it empty, and the verdict comes next."""
+
+    name: str = "model"
+    thinking: bool = True
+    sampling: engine.SamplingConfig = engine.SamplingConfig(max_new_tokens=4096)  # noqa: RUF009 (frozen)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelJudge:
+    """As protocol.Judge. Judgements follow the examples, `config.sampling.num_samples` each, streamed by batches.
+
+    `params` may be replaced (dataclasses.replace) by later ones of the same model: nothing is compiled again. An
+    example's draws are seeded by its id, so they do not depend on which other examples are judged with it.
+    """
+
+    config: ModelJudgeConfig
+    model_config: ModelConfig
+    params: Any
+    tokenizer: tokenizers.Tokenizer
+    template: Template
+    mesh: jax.sharding.Mesh | None = None
+    progress: Callable[[engine.Progress], None] | None = None
+
+    @property
+    def name(self) -> str:
+        """The name that judgements carry."""
+        return self.config.name
+
+    def prompt(self, example: JudgingExample) -> tuple[int, ...]:
+        """Token ids up to where the judge takes over; the reference and the label are not in them."""
+        messages = self.template.judging(example.question, example.response, thinking=self.config.thinking)
+        return chat.render(self.tokenizer, messages, open_last=True).tokens
+
+    def read(self, tokens: Sequence[int]) -> tuple[str, str]:
+        """(thought, verdict) of the judge's own tokens [n], with or without the stop token at their end."""
+        tokens = [int(token) for token in tokens]
+        if tokens and tokens[-1] in self.tokenizer.stop_ids:
+            tokens = tokens[:-1]
+        close = self.tokenizer.control(self.template.think_close)
+        if not self.config.thinking or close is None:
+            return verdict.read(self.tokenizer.decode(tokens), self.template, thinking=self.config.thinking)
+        thought, after = verdict.split_tokens(tokens, close)
+        found = "unparsed" if after is None else verdict.parse(self.tokenizer.decode(after), self.template)
+        return self.tokenizer.decode(thought).strip(), found
+
+    def judge(self, examples: Sequence[JudgingExample], *, skip: int = 0) -> Iterator[Judgement]:
+        """As Judge.judge."""
+        prompts = [self.prompt(example) for example in examples]
+        samples = engine.generate(
+            self.model_config, self.params, prompts, self.config.sampling, stop_ids=self.tokenizer.stop_ids,
+            ids=[stable_id(example.id) for example in examples], skip=skip, progress=self.progress, mesh=self.mesh)
+        for sample in samples:
+            thought, found = self.read(sample.tokens)
+            yield Judgement(example_id=examples[sample.prompt].id, judge=self.name, sample=sample.sample,
+                            thought=thought, verdict=found, num_tokens=len(sample.tokens))
+
+
+def load(path: str | os.PathLike, config: ModelJudgeConfig, template: Template, **kwargs: Any) -> ModelJudge:
+    """A judge from a checkpoint folder in Hugging Face format; `kwargs` are further fields of ModelJudge."""
+    model_config, params = hf.load(path, mesh=kwargs.get("mesh"))
+    return ModelJudge(config=config, model_config=model_config, params=params, tokenizer=tokenizers.load(path),
+                      template=template, **kwargs)
+
+
+def stable_id(name: str) -> int:
+    """A whole number below 2**32 for a record's id: the same in every process (SHA-256), for seeds."""
+    return int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()[:4], "big")

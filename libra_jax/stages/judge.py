@@ -1,0 +1,103 @@
+"""Judges responses by a checkpoint or a baseline: JudgingExample -> Judgement.
+
+    libra judge --workdir=DIR --config.examples=bench.jsonl --config.checkpoint=FOLDER
+    libra judge --workdir=DIR --config.examples=bench.jsonl --config.judge=majority_answer
+
+Writes judgements.jsonl. A killed run goes on where it stopped and ends with the same bytes.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+from typing import Literal
+
+from libra_jax import config as configs
+from libra_jax import records
+from libra_jax.judges import baselines, model
+from libra_jax.judges.protocol import Judge
+from libra_jax.judging.prompt import load_template
+from libra_jax.records import Judgement, JudgingExample
+from libra_jax.sampling import engine
+from libra_jax.stages import rollout
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Who judges what, and how; the last five are for "model" alone.
+
+    Attributes:
+      examples: JSON lines of JudgingExample; labels are not looked at.
+      judge: "model" is `checkpoint`; the others are in judges/baselines.py.
+      name: the name that judgements carry; default: the checkpoint's folder name, or `judge`.
+      checkpoint: folder in Hugging Face format, with its tokenizer.
+      template: a name in judging/prompt.py.
+      thinking: without, the judge gets an empty thought and gives its verdict at once.
+      num_devices: rows are spread over so many devices.
+      sampling: how to draw; `num_samples` votes an example.
+    """
+
+    examples: str = ""
+    judge: Literal["model", "majority_answer", "response_length", "always_correct"] = "model"
+    name: str = ""
+    checkpoint: str = ""
+    template: str = "libra"
+    thinking: bool = True
+    num_devices: int = 1
+    sampling: engine.SamplingConfig = model.ModelJudgeConfig().sampling
+
+
+def run(config: Config, workdir: pathlib.Path) -> dict:
+    """Writes judgements.jsonl to `workdir`; returns counts by verdict and where it lies.
+
+    Broken input lines are set aside in examples.rejected.jsonl and counted. Raises ValueError when what an earlier,
+    killed run left is of another config, or for a missing path in the config.
+    """
+    summary = judge_file(config, workdir)[-1]
+    print(" ".join(f"{name}={value}" for name, value in summary.items()))
+    return summary
+
+
+def judge_file(config: Config, workdir: pathlib.Path) -> tuple[list[JudgingExample], list[Judgement], dict]:
+    """Judges the examples of `config` into judgements.jsonl of `workdir`, going on where a killed run stopped.
+
+    Returns the examples, all their judgements, and counts.
+    """
+    rollout.need(config, "examples", *(["checkpoint"] if config.judge == "model" else []))
+    workdir.mkdir(parents=True, exist_ok=True)
+    rejected: list[str] = []
+    aside = workdir / "examples.rejected.jsonl"
+    examples = list(records.read(config.examples, JudgingExample, rejected=rejected, aside=aside))
+    out = rollout.resume(workdir / "judgements.jsonl", Judgement, config, inputs=("examples", "checkpoint"))
+    judgements = list(out.done)
+    if not out.finished:
+        for judgement in make(config).judge(examples, skip=len(out.done)):
+            out.append(judgement)
+            judgements.append(judgement)
+        out.finish()
+    verdicts = collections.Counter(judgement.verdict for judgement in judgements)
+    summary = {"examples": len(examples), "broken_lines": len(rejected), "judgements": len(judgements)}
+    summary |= {verdict: verdicts[verdict] for verdict in ("correct", "incorrect", "unparsed")}
+    return examples, judgements, summary | {"path": str(out.path)}
+
+
+def make(config: Config) -> Judge:
+    """The judge that `config` names. ValueError or FileNotFoundError when it cannot be loaded."""
+    if config.judge != "model":
+        judge = baselines.BASELINES[config.judge]()
+        return dataclasses.replace(judge, name=config.name or judge.name)
+    name = config.name or pathlib.Path(config.checkpoint).name
+    how = model.ModelJudgeConfig(name=name, thinking=config.thinking, sampling=config.sampling)
+    return model.load(config.checkpoint, how, load_template(config.template), mesh=rollout.make_mesh(config.num_devices),
+                      progress=engine.to_stderr(f"judge {name}"))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """`libra judge`; see the module's docstring."""
+    return configs.main(run, Config(), argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

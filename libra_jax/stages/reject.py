@@ -1,0 +1,69 @@
+"""Rejection sampling: a checkpoint judges labelled examples, and the judgements worth training on are kept for SFT.
+
+    libra reject --workdir=DIR --config.examples=train.jsonl --config.checkpoint=FOLDER
+
+Writes judgements.jsonl (all), kept.jsonl (those to train on) and rejection.json (counts, and the examples that were
+never right, for RL). A killed run goes on where it stopped and ends with the same bytes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Sequence
+
+from libra_jax import config as configs
+from libra_jax import records
+from libra_jax.sampling import engine, rejection
+from libra_jax.stages import judge
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """What is drawn, and what is kept.
+
+    Attributes:
+      examples: JSON lines of JudgingExample, with labels.
+      checkpoint, template, name, num_devices: as in the judge stage.
+      sampling: how to draw; `num_samples` judgements an example.
+      rejection: what is kept.
+    """
+
+    examples: str = ""
+    checkpoint: str = ""
+    template: str = "libra"
+    name: str = ""
+    num_devices: int = 1
+    sampling: engine.SamplingConfig = engine.SamplingConfig(max_new_tokens=4096, num_samples=8)  # noqa: RUF009 (frozen)
+    rejection: rejection.RejectionConfig = rejection.RejectionConfig()  # noqa: RUF009
+
+
+def run(config: Config, workdir: pathlib.Path) -> dict:
+    """Writes judgements.jsonl, rejection.json and, last, kept.jsonl to `workdir`; returns the counts.
+
+    Another `rejection` over the same judgements needs no new ones: only the fields that they depend on must stay.
+    Errors as in the judge stage.
+    """
+    judging = judge.Config(examples=config.examples, checkpoint=config.checkpoint, template=config.template,
+                           name=config.name, num_devices=config.num_devices, sampling=config.sampling)
+    examples, judgements, summary = judge.judge_file(judging, workdir)
+    kept, stats = rejection.select(examples, judgements, config.rejection)
+    counts = dataclasses.asdict(stats) | {"never_right": list(stats.never_right)}
+    partial = workdir / "rejection.json.partial"
+    partial.write_text(json.dumps(counts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    partial.replace(workdir / "rejection.json")
+    records.write(workdir / "kept.jsonl", kept)
+    summary = counts | {"never_right": len(stats.never_right), "broken_lines": summary["broken_lines"],
+                        "path": str(workdir / "kept.jsonl")}
+    print(" ".join(f"{name}={value}" for name, value in summary.items()))
+    return summary
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """`libra reject`; see the module's docstring."""
+    return configs.main(run, Config(), argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

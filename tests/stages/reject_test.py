@@ -1,0 +1,61 @@
+import dataclasses
+import json
+
+import pytest
+
+from libra_jax import records
+from libra_jax.judges import model
+from libra_jax.records import Judgement, JudgingExample
+from libra_jax.sampling.engine import SamplingConfig
+from libra_jax.sampling.rejection import RejectionConfig
+from libra_jax.stages import reject
+
+WORDS = {"e0": "correct correct incorrect unparsed", "e1": "correct correct correct correct",
+         "e2": "correct correct correct correct"}
+
+
+@pytest.fixture
+def config(tmp_path, tiny_checkpoint, monkeypatch):
+    examples = [JudgingExample(id=f"e{number}", problem_id="p", question="q", response="r", correct=number != 1,
+                               policy="p", source="s") for number in range(3)]
+    records.write(tmp_path / "examples.jsonl", examples)
+
+    def verdicts(self, examples, *, skip=0):
+        rows = [Judgement(example_id=each.id, judge=self.name, sample=sample, thought=f"{sample}", verdict=word,
+                          num_tokens=9 - sample)
+                for each in examples for sample, word in enumerate(WORDS[each.id].split())]
+        return iter(rows[skip:])
+
+    monkeypatch.setattr(model.ModelJudge, "judge", verdicts)  # a random model never gives a verdict
+    return reject.Config(examples=str(tmp_path / "examples.jsonl"), checkpoint=tiny_checkpoint, template="miniature",
+                         sampling=SamplingConfig(num_samples=4), rejection=RejectionConfig(easy_fraction=1.0))
+
+
+def test_keeps_what_is_right_and_says_what_never_was(config, tmp_path):
+    summary = reject.run(config, tmp_path / "out")
+    assert len(list(records.read(tmp_path / "out" / "judgements.jsonl", Judgement))) == 12
+    kept = list(records.read(tmp_path / "out" / "kept.jsonl", Judgement))
+    assert [(row.example_id, row.sample) for row in kept] == [("e0", 0), ("e0", 1), ("e2", 3)]
+    counts = json.loads((tmp_path / "out" / "rejection.json").read_text(encoding="utf-8"))
+    assert counts["never_right"] == ["e1"] and counts["kept"] == 3 and counts["unparsed"] == 1
+    assert summary["never_right"] == 1 and summary["always_right"] == 1
+
+
+def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(config, tmp_path):
+    reject.run(config, tmp_path / "whole")
+    killed = tmp_path / "killed"
+    killed.mkdir()
+    lines = (tmp_path / "whole" / "judgements.jsonl").read_bytes().splitlines(keepends=True)
+    (killed / "judgements.jsonl.partial").write_bytes(b"".join(lines[:7]) + b"{")
+    reject.run(config, killed)
+    for name in ("judgements.jsonl", "kept.jsonl", "rejection.json"):
+        assert (killed / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_another_selection_draws_nothing_again(config, tmp_path, monkeypatch):
+    reject.run(config, tmp_path)
+    monkeypatch.delattr(model.ModelJudge, "judge")
+    again = dataclasses.replace(config, rejection=RejectionConfig(max_per_example=1, easy_fraction=0.0))
+    assert reject.run(again, tmp_path)["kept"] == 1
+    with pytest.raises(ValueError, match="num_samples"):
+        reject.run(dataclasses.replace(config, sampling=SamplingConfig(num_samples=5)), tmp_path)
