@@ -33,8 +33,8 @@ class MajorityAnswer:
             answers = [extract.extract(examples[index].response) for index in indices]
             votes = _classes(answers, equal.equal)
             counts = [votes.count(vote) for vote in votes]
-            most = max((count for count, vote in zip(counts, votes, strict=True) if vote is not None), default=0)
-            winner = next((vote for count, vote in zip(counts, votes, strict=True) if vote is not None and count == most), None)
+            ranked = [(count, vote) for count, vote in zip(counts, votes, strict=True) if vote is not None]
+            winner = next((vote for count, vote in ranked if count == max(ranked)[0]), None)
             for index, answer, vote, count in zip(indices, answers, votes, counts, strict=True):
                 share = count / len(votes) if vote is not None else 0.0
                 thought = "no answer found" if answer is None else f"answer {answer}: {count} of {len(votes)}"

@@ -90,8 +90,8 @@ def make(config: Config) -> Judge:
         return dataclasses.replace(judge, name=config.name or judge.name)
     name = config.name or pathlib.Path(config.checkpoint).name
     how = model.ModelJudgeConfig(name=name, thinking=config.thinking, sampling=config.sampling)
-    return model.load(config.checkpoint, how, load_template(config.template), mesh=rollout.make_mesh(config.num_devices),
-                      progress=engine.to_stderr(f"judge {name}"))
+    template, mesh = load_template(config.template), rollout.make_mesh(config.num_devices)
+    return model.load(config.checkpoint, how, template, mesh=mesh, progress=engine.to_stderr(f"judge {name}"))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
