@@ -91,7 +91,7 @@ def failing(config, workdir):
 def test_main_runs_and_records_its_config(tmp_path):
     assert configs.main(seen, Config(), ["x", "--config.steps=3", f"--workdir={tmp_path / 'w'}"]) == 0
     assert (tmp_path / "w" / "seen").read_text() == "3"
-    assert json.loads((tmp_path / "w" / "config.json").read_text())["steps"] == 3
+    assert json.loads((tmp_path / "w" / "run_config.json").read_text())["steps"] == 3
 
 
 @pytest.mark.parametrize(("argv", "message"), [

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from libra_jax.train.state import TrainState
@@ -16,10 +17,11 @@ LossFn = Callable[[Any, Batch], tuple[jax.Array, dict[str, jax.Array]]]
 
 
 def put(batch: Batch, mesh: jax.sharding.Mesh) -> dict[str, jax.Array]:
-    """A host batch on the devices: leading axes over (data, fsdp), scalars everywhere."""
+    """This host's rows of a batch on the devices: leading axes over (data, fsdp), scalars everywhere."""
     rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(("data", "fsdp")))
     scalar = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-    return {name: jax.device_put(value, rows if jnp.ndim(value) else scalar) for name, value in batch.items()}
+    return {name: jax.make_array_from_process_local_data(rows if np.ndim(value) else scalar, np.asarray(value))
+            for name, value in batch.items()}
 
 
 def make(loss_fn: LossFn, optimizer: optax.GradientTransformation, *, accumulation: int = 1) -> Callable:

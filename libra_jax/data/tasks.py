@@ -1,0 +1,54 @@
+"""SeqIO tasks of rendered conversations: integer features, sharded by host. Imports seqio (TensorFlow) when called."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+
+def task(name: str, examples: Sequence[dict[str, np.ndarray]], vocab_size: int) -> Any:
+    """A seqio.Task over `examples`, dicts of int32 vectors with the same names; it is not added to the registry."""
+    import seqio
+    import tensorflow as tf
+
+    names = list(examples[0])
+
+    def dataset(split: str, shuffle_files: bool, seed: int | None = None) -> tf.data.Dataset:
+        del split, shuffle_files, seed  # one split, in the order of the records; rows are shuffled after packing
+        spec = {key: tf.TensorSpec([None], tf.int32) for key in names}
+        return tf.data.Dataset.from_generator(lambda: iter(examples), output_signature=spec)
+
+    feature = seqio.Feature(seqio.PassThroughVocabulary(vocab_size), add_eos=False, dtype=tf.int32)
+    return seqio.Task(
+        name,
+        source=seqio.FunctionDataSource(dataset, splits=["train"], num_input_examples={"train": len(examples)}),
+        output_features={key: feature for key in names},
+        preprocessors=[],
+    )
+
+
+def read(name: str, examples: Sequence[dict[str, np.ndarray]], vocab_size: int, *, shard: int = 0,
+         num_shards: int = 1) -> Iterator[dict[str, np.ndarray]]:
+    """Streams the examples of host `shard` of `num_shards` through a task: every num_shards-th, disjoint, in order.
+
+    ValueError for no examples at all.
+    """
+    import seqio
+
+    if not examples:
+        raise ValueError(f"the task {name!r} has no examples; the stage before it kept nothing")
+    dataset = task(name, examples, vocab_size).get_dataset(
+        sequence_length=None, split="train", shuffle=False,
+        shard_info=seqio.ShardInfo(index=shard, num_shards=num_shards) if num_shards > 1 else None)
+    yield from dataset.as_numpy_iterator()
+
+
+def batch_indices(seed: int, number: int, batch_size: int, count: int) -> np.ndarray:
+    """Indices [batch_size] of batch `number`: epochs of a new permutation each, joined; a function of its arguments."""
+    if count < 1:
+        raise ValueError("no examples to draw a batch from")
+    places = np.arange(number * batch_size, (number + 1) * batch_size)
+    epochs = {epoch: np.random.default_rng([seed, epoch]).permutation(count) for epoch in np.unique(places // count)}
+    return np.array([epochs[place // count][place % count] for place in places])

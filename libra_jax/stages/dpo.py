@@ -1,0 +1,121 @@
+"""Direct preference optimisation of a policy on pairs that a judge ordered: checkpoint + PreferencePair -> checkpoint.
+
+    libra dpo --workdir=DIR --config.checkpoint=FOLDER --config.pairs=pairs.jsonl
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from libra_jax import config as configs
+from libra_jax import records
+from libra_jax.data import tasks
+from libra_jax.judging.prompt import load_template
+from libra_jax.model import transformer
+from libra_jax.objectives import dpo
+from libra_jax.records import PreferencePair
+from libra_jax.stages import rollout, sft
+from libra_jax.text import chat, tokenizer as tokenizers
+from libra_jax.train.optimizer import OptimizerConfig
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Attributes:
+    checkpoint: the policy, which is its own reference; folder in Hugging Face format.
+    pairs: JSON lines of PreferencePair.
+    template: a name in judging/prompt.py.
+    sequence_length: tokens of a response with its question; longer pairs are left out and counted.
+    batch_size: pairs a step.
+    beta: strength of the tie to the reference.
+    """
+
+    checkpoint: str = ""
+    pairs: str = ""
+    template: str = "libra"
+    sequence_length: int = 4096
+    batch_size: int = 16
+    beta: float = 0.1
+    train: sft.TrainConfig = sft.TrainConfig(optimizer=OptimizerConfig(learning_rate=5e-7))
+
+
+def run(config: Config, workdir: pathlib.Path) -> dict:
+    """Trains and exports to `workdir`/export; returns counts and the last metrics. ValueError when no pair fits."""
+    rollout.need(config, "checkpoint", "pairs")
+    words, template = tokenizers.load(config.checkpoint), load_template(config.template)
+    fitting, too_long = [], 0
+    for pair in records.read(config.pairs, PreferencePair):
+        talks = [chat.render(words, template.solving_target(pair.question, text))
+                 for text in (pair.chosen, pair.rejected)]
+        if max(len(talk.tokens) for talk in talks) > config.sequence_length:
+            too_long += 1
+        else:
+            fitting.append(talks)
+    if not fitting:
+        raise ValueError(f"{config.pairs}: no pair of at most sequence_length={config.sequence_length} tokens")
+    rows = to_rows(fitting, config.sequence_length)
+    reference: list[np.ndarray] = []
+
+    def prepare(model, params, mesh) -> None:
+        del mesh
+        score = jax.jit(lambda params, part: summed(model, params, part))
+        for start in range(0, len(fitting), config.batch_size):
+            part = {name: value[start : start + config.batch_size] for name, value in rows.items()}
+            reference.append(np.asarray(score(params, part)))
+
+    def batch_at(number: int, params: Any) -> dict:
+        del params
+        chosen = tasks.batch_indices(config.train.seed, number, config.batch_size, len(fitting))
+        batch = {name: value[chosen] for name, value in rows.items()}
+        return batch | {"reference": np.concatenate(reference)[chosen], "denominator": np.float32(config.batch_size)}
+
+    def loss_fn(model):
+        def loss(params, batch):
+            ours = summed(model, params, batch)
+            return dpo.loss(ours[:, 0], ours[:, 1], batch["reference"][:, 0], batch["reference"][:, 1],
+                            beta=config.beta, denominator=batch["denominator"])
+        return loss
+
+    last = sft.fit(config.checkpoint, config.train, loss_fn, batch_at, "dpo", workdir, prepare=prepare)
+    summary = {"pairs": len(fitting), "too_long": too_long, **last, "path": str(workdir / "export")}
+    print(" ".join(f"{name}={value}" for name, value in summary.items()))
+    return summary
+
+
+def to_rows(talks: list[list[chat.Rendered]], length: int) -> dict[str, np.ndarray]:
+    """[pairs, 2, length] int32 tokens and segment_ids and bool loss_mask; index 0 of axis 1 is the chosen response."""
+    longest = max(len(talk.tokens) for pair in talks for talk in pair)
+    shape = (len(talks), 2, min(-(-longest // 16) * 16, length))
+    rows = {"tokens": np.zeros(shape, np.int32), "segment_ids": np.zeros(shape, np.int32),
+            "loss_mask": np.zeros(shape, bool)}
+    for place, pair in enumerate(talks):
+        for side, talk in enumerate(pair):
+            size = len(talk.tokens)
+            rows["tokens"][place, side, :size] = talk.tokens
+            rows["loss_mask"][place, side, :size] = talk.loss_mask
+            rows["segment_ids"][place, side, :size] = 1
+    return rows
+
+
+def summed(model, params, rows: dict) -> jax.Array:
+    """[pairs, 2] float32: the summed log-probability of each response, its stop token included."""
+    pairs, sides, length = rows["tokens"].shape
+    positions = jnp.broadcast_to(jnp.arange(length), (pairs * sides, length))
+    logprobs = transformer.token_logprobs(model, params, rows["tokens"].reshape(-1, length), positions=positions,
+                                          segment_ids=rows["segment_ids"].reshape(-1, length))
+    return jnp.where(rows["loss_mask"].reshape(-1, length), logprobs, 0.0).sum(axis=1).reshape(pairs, sides)
+
+
+def main(argv=None) -> int:
+    """`libra dpo`; see the module's docstring."""
+    return configs.main(run, Config(), argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
