@@ -32,9 +32,20 @@ def make(config: OptimizerConfig, num_steps: int) -> optax.GradientTransformatio
     if config.learning_rate <= 0 or not 0 <= config.warmup_steps <= num_steps:
         raise ValueError(f"learning_rate={config.learning_rate}, warmup_steps={config.warmup_steps}: expected a "
                          f"positive rate and a warm-up of at most the {num_steps} steps of the run")
-    if config.schedule == "cosine":
-        rate = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, config.warmup_steps, max(num_steps, 1))
-    else:
-        rate = optax.warmup_constant_schedule(0.0, config.learning_rate, config.warmup_steps)
+    rate = schedule(config, num_steps)
     clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
     return optax.chain(clip, optax.adamw(rate, b1=config.b1, b2=config.b2, weight_decay=config.weight_decay))
+
+
+def schedule(config: OptimizerConfig, num_steps: int) -> optax.Schedule:
+    """Learning rate by step (from 0): after the warm-up the first step has the peak, without one it is step 0."""
+    if config.schedule == "cosine":
+        after = optax.cosine_decay_schedule(config.learning_rate, max(num_steps - config.warmup_steps, 1))
+    else:
+        after = optax.constant_schedule(config.learning_rate)
+    if not config.warmup_steps:
+        return after
+    # Step 0 learns too: the rise is from peak / (warm-up + 1), not from 0.
+    rise = optax.linear_schedule(config.learning_rate / (config.warmup_steps + 1), config.learning_rate,
+                                 config.warmup_steps)
+    return optax.join_schedules([rise, after], [config.warmup_steps])
