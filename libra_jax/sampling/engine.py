@@ -30,11 +30,9 @@ from libra_jax.model import cache as kv_cache
 from libra_jax.model import transformer
 from libra_jax.model.config import ModelConfig
 from libra_jax.parallel import rules
-from libra_jax.sampling import filters
+from libra_jax.sampling import batches, filters
 
 SEGMENT = 64  # most tokens a row decodes before the host looks
-SHRINK = 4  # a batch shrinks to a quarter when no more rows than that are left
-SMALLEST_BATCH = 8
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -129,13 +127,13 @@ def generate(
 
 
 def _stream(run: _Run, prompts: Sequence[Sequence[int]], ids: Sequence[int], first: int, skip: int) -> Iterator[Sample]:
-    batches = []
-    for batch in _plan(len(prompts), run.config):
+    work = []
+    for batch in batches.plan(len(prompts), run.config.num_samples, run.config.batch_size):
         if skip < len(batch):
-            batches.append(([(prompt, first + sample) for prompt, sample in batch], skip))
+            work.append(([(prompt, first + sample) for prompt, sample in batch], skip))
         skip = max(0, skip - len(batch))  # a batch that was begun is run again whole: its shapes make its bits
-    run.num_total = sum(len(wanted) for wanted, _ in batches)
-    for wanted, left_out in batches:
+    run.num_total = sum(len(wanted) for wanted, _ in work)
+    for wanted, left_out in work:
         yield from run.batch(prompts, ids, wanted, left_out)
 
 
@@ -165,9 +163,9 @@ class _Run:
         self.started = time.monotonic()
         self.programs: set[tuple] = set()
         self.num_done = self.num_tokens = 0
-        prompts, samples = _per_batch(self.config)
+        prompts, samples = batches.per_batch(self.config.num_samples, self.config.batch_size)
         ways = 1 if self.mesh is None else math.prod(self.mesh.shape[axis] for axis in rules.RULES["batch"])
-        self.prompt_sizes, self.row_sizes = _sizes(prompts, ways), _sizes(prompts * samples, ways)
+        self.prompt_sizes, self.row_sizes = batches.sizes(prompts, ways), batches.sizes(prompts * samples, ways)
         if self.mesh is not None:
             self.params = jax.device_put(self.params, transformer.shardings(self.model_config, self.mesh))
 
@@ -175,7 +173,7 @@ class _Run:
         self, prompts: Sequence[Sequence[int]], ids: Sequence[int], wanted: list[tuple[int, int]], skip: int
     ) -> Iterator[Sample]:
         """Runs one batch of (prompt, sample) rows and yields them all but the first `skip`."""
-        size = _at_least(self.row_sizes, len(wanted))
+        size = batches.at_least(self.row_sizes, len(wanted))
         # Which wanted row each row of the batch is; -1 is padding, done at once.
         owner = np.where(np.arange(size) < len(wanted), np.arange(size), -1)
         sources = list(dict.fromkeys(prompt for prompt, _ in wanted))
@@ -194,7 +192,7 @@ class _Run:
             floor = max((size for size in self.row_sizes if size < len(owner)), default=0)
             num_live = int((~done).sum())
             if num_live <= floor or position[~done].max() >= cache.length:
-                keep = _keep(done, _at_least(self.row_sizes, num_live))
+                keep = batches.keep(done, batches.at_least(self.row_sizes, num_live))
                 owner, position, done = owner[keep], position[keep], done[keep]
                 rows, cache = self._regroup(rows, cache, keep, keep, self._length(position, done))
                 continue
@@ -213,9 +211,9 @@ class _Run:
             yield Sample(*wanted[row], sequence, np.concatenate(logprobs[row]).astype(np.float32), finish)
 
     def _prefill(self, prompts: list[Sequence[int]]) -> tuple[kv_cache.Cache, np.ndarray]:
-        lengths = np.ones(_at_least(self.prompt_sizes, len(prompts)), np.int32)
+        lengths = np.ones(batches.at_least(self.prompt_sizes, len(prompts)), np.int32)
         lengths[: len(prompts)] = [len(prompt) for prompt in prompts]
-        tokens = np.zeros((len(lengths), _bucket(int(lengths.max()))), np.int32)
+        tokens = np.zeros((len(lengths), batches.bucket(int(lengths.max()))), np.int32)
         for row, prompt in enumerate(prompts):
             tokens[row, : len(prompt)] = prompt
         self.programs.add(("prefill", *tokens.shape))
@@ -241,7 +239,7 @@ class _Run:
 
     def _length(self, position: np.ndarray, done: np.ndarray) -> int:
         """Slots that hold the rows that still run, with room for at least a quarter of a segment more."""
-        return _bucket(int(position[~done].max()) + 1 + min(SEGMENT // 4, self.config.max_new_tokens))
+        return batches.bucket(int(position[~done].max()) + 1 + min(SEGMENT // 4, self.config.max_new_tokens))
 
     def _rows_first(self, array: np.ndarray | jax.Array) -> np.ndarray | jax.Array:
         if self.mesh is None:
@@ -325,45 +323,6 @@ def _keys(seed: jax.Array, pairs: jax.Array) -> jax.Array:
 
 def _constrain(cache: kv_cache.Cache) -> kv_cache.Cache:
     return kv_cache.Cache(*(rules.constrain(part, kv_cache.AXES) for part in cache))
-
-
-def _plan(num_prompts: int, config: SamplingConfig) -> Iterator[list[tuple[int, int]]]:
-    """Batches of (prompt, sample) in order: whole prompts, or parts of one whose samples do not fit a batch."""
-    prompts, samples = _per_batch(config)
-    for first in range(0, num_prompts, prompts):
-        for sample in range(0, config.num_samples, samples):
-            part = range(sample, min(sample + samples, config.num_samples))
-            yield [(prompt, s) for prompt in range(first, min(first + prompts, num_prompts)) for s in part]
-
-
-def _per_batch(config: SamplingConfig) -> tuple[int, int]:
-    """How many prompts, and how many samples of each, make a batch."""
-    return max(1, config.batch_size // config.num_samples), min(config.num_samples, config.batch_size)
-
-
-def _sizes(full: int, ways: int) -> list[int]:
-    """Batch sizes from `full` down by quarters, largest first, each a multiple of `ways`."""
-    sizes = [full]
-    while sizes[-1] // SHRINK >= SMALLEST_BATCH:
-        sizes.append(sizes[-1] // SHRINK)
-    return sorted({-(-size // ways) * ways for size in sizes}, reverse=True)
-
-
-def _at_least(sizes: list[int], number: int) -> int:
-    return min(size for size in sizes if size >= number)
-
-
-def _keep(done: np.ndarray, size: int) -> np.ndarray:
-    """The rows that still run, in order, filled up to `size` with others."""
-    return np.sort(np.argsort(done, kind="stable")[:size])
-
-
-def _bucket(length: int) -> int:
-    """The smallest of 32, 48, 64, 96, 128, 192, 256, ... that holds `length`."""
-    power = 32
-    while power < length:
-        power *= 2
-    return power * 3 // 4 if power > 32 and power * 3 // 4 >= length else power
 
 
 def _check(config: SamplingConfig, prompts: Sequence[Sequence[int]], ids: Sequence[int] | None) -> None:
