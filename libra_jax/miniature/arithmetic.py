@@ -32,9 +32,9 @@ class Habits:
     """
 
     slip: float = 0.12
-    stamp: float = 0.5
-    miscount: float = 0.04
-    flip: float = 0.03
+    stamp: float = 0.4
+    miscount: float = 0.02
+    flip: float = 0.02
     ramble: float = 0.02
     guess: float = 0.25
 

@@ -36,11 +36,13 @@ PATTERN = r"\p{N}| ?\p{L}+| ?[^\s\p{L}\p{N}]|\s"
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
     """What the miniature is and how it learns. `judging_slip`: share of wrong steps in the solutions that it judges;
-    `unthinking`: share of judgements with an empty thought."""
+    `unthinking`: share of judgements with an empty thought; `prompt_weight`: of the loss on the tokens that it is asked
+    with, from which it learns to copy."""
 
     habits: arithmetic.Habits = arithmetic.Habits()
     judging_slip: float = 0.22
-    unthinking: float = 0.1
+    unthinking: float = 0.06
+    prompt_weight: float = 0.1
     vocab_size: int = 320
     num_layers: int = 4
     model_size: int = 96
@@ -49,7 +51,7 @@ class Config:
     head_size: int = 32
     feedforward_size: int = 288
     batch_size: int = 48
-    num_steps: int = 2400
+    num_steps: int = 3000
     learning_rate: float = 3e-3
     seed: int = 20250721
 
@@ -140,7 +142,9 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
         def loss(params):
             logprobs = transformer.token_logprobs(model, params, batch["tokens"], positions=batch["positions"],
                                                   segment_ids=batch["segment_ids"])
-            return sft.loss(logprobs, batch["loss_mask"], batch["loss_mask"].sum())[0]
+            answered, asked = batch["loss_mask"], (batch["segment_ids"] > 0) & ~batch["loss_mask"]
+            return (sft.loss(logprobs, answered, answered.sum())[0]
+                    + config.prompt_weight * sft.loss(logprobs, asked, asked.sum())[0])
 
         value, gradient = jax.value_and_grad(loss)(params)
         updates, state = optimizer.update(gradient, state, params)
