@@ -23,21 +23,21 @@ class MajorityAnswer:
 
     def judge(self, examples: Sequence[JudgingExample], *, skip: int = 0) -> Iterator[Judgement]:
         """As Judge.judge."""
-        from libra_jax.verify import equal, extract  # here, since computer algebra takes a second to import
+        from libra_jax.verify import extract  # here, since only this judge needs it
 
         by_problem: dict[str, list[int]] = {}
         for index, example in enumerate(examples):
             by_problem.setdefault(example.problem_id, []).append(index)
+        answers = {name: [extract.extract(examples[index].response) for index in indices]
+                   for name, indices in by_problem.items()}
         outcomes: dict[int, tuple[bool, float, str]] = {}
-        for indices in by_problem.values():
-            answers = [extract.extract(examples[index].response) for index in indices]
-            votes = _classes(answers, equal.equal)
+        for name, votes in _votes(answers).items():
             counts = [votes.count(vote) for vote in votes]
             ranked = [(count, vote) for count, vote in zip(counts, votes, strict=True) if vote is not None]
             winner = next((vote for count, vote in ranked if count == max(ranked)[0]), None)
-            for index, answer, vote, count in zip(indices, answers, votes, counts, strict=True):
+            for index, answer, vote, count in zip(by_problem[name], answers[name], votes, counts, strict=True):
                 share = count / len(votes) if vote is not None else 0.0
-                thought = "no answer found" if answer is None else f"answer {answer}: {count} of {len(votes)}"
+                thought = "no answer found" if answer is None else f"answer {answer[:200]}: {count} of {len(votes)}"
                 outcomes[index] = (vote is not None and vote == winner, share, thought)
         for index, example in enumerate(examples[skip:], skip):
             yield _judgement(self.name, example, *outcomes[index])
@@ -81,19 +81,24 @@ BASELINES: dict[str, Callable] = {
     "majority_answer": MajorityAnswer, "response_length": ResponseLength, "always_correct": AlwaysCorrect}
 
 
-def _classes(answers: Sequence[str | None], equal: Callable[[str, str], bool | None]) -> list[int | None]:
-    """Numbers answers so that equal ones share a number; None stays None. What cannot be decided is not equal."""
-    numbers: dict[str, int] = {}
-    firsts: list[str] = []  # one answer of each class
-    for answer in answers:
-        if answer is None or answer in numbers:
-            continue
-        same = next((number for number, first in enumerate(firsts) if equal(answer, first)), None)
-        if same is None:
-            same = len(firsts)
-            firsts.append(answer)
-        numbers[answer] = same
-    return [None if answer is None else numbers[answer] for answer in answers]
+def _votes(answers: dict[str, list[str | None]]) -> dict[str, list[int | None]]:
+    """Numbers the answers within each problem so that equal ones share a number; None stays None.
+
+    Answers are compared by verify, on all cores and bounded in time; two that it cannot decide are two answers.
+    """
+    from libra_jax.verify import batch
+
+    distinct = {name: list(dict.fromkeys(answer for answer in given if answer is not None))
+                for name, given in answers.items()}
+    pairs = [(name, later, earlier) for name, few in distinct.items()
+             for later in range(len(few)) for earlier in range(later)]
+    texts = ((f"\\boxed{{{distinct[name][later]}}}", distinct[name][earlier]) for name, later, earlier in pairs)
+    number = {name: list(range(len(few))) for name, few in distinct.items()}
+    for (name, later, earlier), decision in zip(pairs, batch.decide(texts), strict=True):
+        if decision.correct and number[name][later] == later:
+            number[name][later] = number[name][earlier]
+    return {name: [None if answer is None else number[name][distinct[name].index(answer)] for answer in given]
+            for name, given in answers.items()}
 
 
 def _judgement(name: str, example: JudgingExample, correct: bool, score: float, thought: str) -> Judgement:

@@ -26,7 +26,7 @@ class ModelJudgeConfig:
 
     name: str = "model"
     thinking: bool = True
-    sampling: engine.SamplingConfig = engine.SamplingConfig(max_new_tokens=4096)  # noqa: RUF009 (frozen)
+    sampling: engine.SamplingConfig = engine.SamplingConfig(max_new_tokens=4096)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -35,8 +35,8 @@ class Config:
     template: str = "libra"
     name: str = ""
     num_devices: int = 1
-    sampling: engine.SamplingConfig = engine.SamplingConfig(max_new_tokens=4096, num_samples=8)  # noqa: RUF009 (frozen)
-    rejection: rejection.RejectionConfig = rejection.RejectionConfig()  # noqa: RUF009
+    sampling: engine.SamplingConfig = engine.SamplingConfig(max_new_tokens=4096, num_samples=8)
+    rejection: rejection.RejectionConfig = rejection.RejectionConfig()
 
 
 def run(config: Config, workdir: pathlib.Path) -> dict:

@@ -48,7 +48,7 @@ class Config:
     policy: str = ""
     template: str = "libra"
     num_devices: int = 1
-    sampling: engine.SamplingConfig = engine.SamplingConfig(max_new_tokens=1024, num_samples=4)  # noqa: RUF009 (frozen)
+    sampling: engine.SamplingConfig = engine.SamplingConfig(max_new_tokens=1024, num_samples=4)
 
 
 def run(config: Config, workdir: pathlib.Path) -> dict:
@@ -95,22 +95,30 @@ def need(config: Any, *names: str) -> None:
 def resume(path: pathlib.Path, cls: type, config: Any, *, inputs: Sequence[str]) -> records.Appender:
     """Opens `path` for appending, to go on from what a killed run of the same config and inputs left there.
 
-    `inputs` names the fields of the config that are paths: what lies there counts, not the path. Config and
-    fingerprints are noted in `<path>.config.json` first; ValueError when what lies there was made from others.
+    `inputs` as in `claim`, whose note is `<path>.config.json`; ValueError when what lies there was made from others.
+    """
+    claim(path.with_name(path.name + ".config.json"), config, inputs=inputs)
+    return records.Appender(path, cls)
+
+
+def claim(note: pathlib.Path, config: Any, *, inputs: Sequence[str]) -> None:
+    """Notes in `note` from what its neighbours are made: `config`, and fingerprints of the inputs.
+
+    `inputs` names the fields of the config that are paths: what lies there counts, not the path. ValueError when the
+    note of an earlier run says otherwise.
     """
     now = dataclasses.asdict(config)
     now |= {name: fingerprint(pathlib.Path(now[name])) for name in inputs if now[name]}
-    note = path.with_name(path.name + ".config.json")
     if note.exists() and (before := json.loads(note.read_text(encoding="utf-8"))) != now:
         old, new = _flat(before), _flat(now)
         name = next(name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name))
-        raise ValueError(f"{path} was made with {name}={old.get(name)!r}, now {name}={new.get(name)!r}; use another "
-                         f"--workdir, or delete {path.name}* there")
-    path.parent.mkdir(parents=True, exist_ok=True)
+        made = note.with_name(note.name.removesuffix(".config.json"))
+        raise ValueError(f"{made} was made with {name}={old.get(name)!r}, now {name}={new.get(name)!r}; use another "
+                         "--workdir, or empty this one")
+    note.parent.mkdir(parents=True, exist_ok=True)
     partial = note.with_name(note.name + ".partial")
     partial.write_text(json.dumps(now, indent=2) + "\n", encoding="utf-8")
     partial.replace(note)
-    return records.Appender(path, cls)
 
 
 def fingerprint(path: pathlib.Path) -> str:

@@ -11,7 +11,7 @@ def example(number, problem, response, correct=True):
 
 EXAMPLES = [
     example(0, "one", r"So \boxed{1/2}"), example(1, "two", r"\boxed{7}"), example(2, "one", r"\boxed{0.5}"),
-    example(3, "one", r"\boxed{3}"), example(4, "two", r"\boxed{8}"), example(5, "one", "I do not know.")]
+    example(3, "one", r"\boxed{9^{9^{9^{9}}}}"), example(4, "two", r"\boxed{8}"), example(5, "one", "I do not know.")]
 
 
 def test_majority_answer_counts_equal_answers_of_a_problem_together():
