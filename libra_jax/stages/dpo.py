@@ -14,14 +14,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from libra_jax import config as configs
-from libra_jax import records
 from libra_jax.data import tasks
 from libra_jax.judging.prompt import load_template
 from libra_jax.model import transformer
+from libra_jax.model.config import ModelConfig
 from libra_jax.objectives import dpo
 from libra_jax.records import PreferencePair
 from libra_jax.stages import rollout, sft
-from libra_jax.text import chat, tokenizer as tokenizers
+from libra_jax.text import chat
+from libra_jax.text import tokenizer as tokenizers
+from libra_jax.train import step as steps
 from libra_jax.train.optimizer import OptimizerConfig
 
 
@@ -48,9 +50,11 @@ class Config:
 def run(config: Config, workdir: pathlib.Path) -> dict:
     """Trains and exports to `workdir`/export; returns counts and the last metrics. ValueError when no pair fits."""
     rollout.need(config, "checkpoint", "pairs")
+    sft.check_rows(config.batch_size, config.train, "batch_size")
     words, template = tokenizers.load(config.checkpoint), load_template(config.template)
+    pairs, broken = sft.read(config.pairs, PreferencePair, workdir)
     fitting, too_long = [], 0
-    for pair in records.read(config.pairs, PreferencePair):
+    for pair in pairs:
         talks = [chat.render(words, template.solving_target(pair.question, text))
                  for text in (pair.chosen, pair.rejected)]
         if max(len(talk.tokens) for talk in talks) > config.sequence_length:
@@ -59,31 +63,36 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
             fitting.append(talks)
     if not fitting:
         raise ValueError(f"{config.pairs}: no pair of at most sequence_length={config.sequence_length} tokens")
-    rows = to_rows(fitting, config.sequence_length)
+    hosts = jax.process_count()
+    share = config.batch_size // hosts
+    rows = {name: value[jax.process_index()::hosts] for name, value in
+            to_rows(fitting, config.sequence_length).items()}
+    num_rows = len(rows["tokens"])
     reference: list[np.ndarray] = []
 
-    def prepare(model, params, mesh) -> None:
-        del mesh
-        score = jax.jit(lambda params, part: summed(model, params, part))
-        for start in range(0, len(fitting), config.batch_size):
-            part = {name: value[start : start + config.batch_size] for name, value in rows.items()}
-            reference.append(np.asarray(score(params, part)))
+    def prepare(model: ModelConfig, params: Any, mesh: jax.sharding.Mesh) -> None:
+        score = jax.jit(lambda params, part: summed(model, params, part),
+                        out_shardings=jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(("data", "fsdp"))))
+        for start in range(0, -(-len(fitting) // hosts), share):  # as often on every host, and one shape alone
+            part = {name: value[np.arange(start, start + share) % num_rows] for name, value in rows.items()}
+            reference.append(steps.host_rows(score(params, steps.put(part, mesh))))
 
     def batch_at(number: int, params: Any) -> dict:
         del params
-        chosen = tasks.batch_indices(config.train.seed, number, config.batch_size, len(fitting))
+        chosen = tasks.batch_indices(config.train.seed, number, share, num_rows)
         batch = {name: value[chosen] for name, value in rows.items()}
         return batch | {"reference": np.concatenate(reference)[chosen], "denominator": np.float32(config.batch_size)}
 
-    def loss_fn(model):
+    def loss_fn(model: ModelConfig) -> steps.LossFn:
         def loss(params, batch):
             ours = summed(model, params, batch)
             return dpo.loss(ours[:, 0], ours[:, 1], batch["reference"][:, 0], batch["reference"][:, 1],
                             beta=config.beta, denominator=batch["denominator"])
         return loss
 
-    last = sft.fit(config.checkpoint, config.train, loss_fn, batch_at, "dpo", workdir, prepare=prepare)
-    summary = {"pairs": len(fitting), "too_long": too_long, **last, "path": str(workdir / "export")}
+    last = sft.fit(config, loss_fn, batch_at, "dpo", workdir, inputs=("checkpoint", "pairs"), prepare=prepare)
+    summary = {"pairs": len(fitting), "too_long": too_long, "broken_lines": broken, **last,
+               "path": str(workdir / "export")}
     print(" ".join(f"{name}={value}" for name, value in summary.items()))
     return summary
 
@@ -103,7 +112,7 @@ def to_rows(talks: list[list[chat.Rendered]], length: int) -> dict[str, np.ndarr
     return rows
 
 
-def summed(model, params, rows: dict) -> jax.Array:
+def summed(model: ModelConfig, params: Any, rows: dict) -> jax.Array:
     """[pairs, 2] float32: the summed log-probability of each response, its stop token included."""
     pairs, sides, length = rows["tokens"].shape
     positions = jnp.broadcast_to(jnp.arange(length), (pairs * sides, length))

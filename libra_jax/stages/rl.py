@@ -3,31 +3,37 @@
     libra rl --workdir=DIR --config.checkpoint=FOLDER --config.examples=train.jsonl
 
 Each step draws groups of judgements from the current parameters, rewards verdicts that are the label (plus the length
-term), and updates. Groups of equal rewards teach nothing and are drawn again (DAPO's dynamic sampling).
+term), and updates. Groups of equal rewards teach nothing and are drawn again (DAPO's dynamic sampling). `train` does
+the same for any prompts and any reward. Sampling and training share the devices of one host.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import pathlib
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import jax
 import numpy as np
 
 from libra_jax import config as configs
-from libra_jax import records
 from libra_jax.data import tasks
-from libra_jax.judges.model import ModelJudge, ModelJudgeConfig, stable_id
-from libra_jax.judging import reward
+from libra_jax.judges.model import ModelJudge, ModelJudgeConfig
+from libra_jax.judging import reward as rewards
 from libra_jax.judging.prompt import load_template
 from libra_jax.model import transformer
+from libra_jax.model.config import ModelConfig
 from libra_jax.objectives import grpo
 from libra_jax.records import JudgingExample
 from libra_jax.sampling import engine
 from libra_jax.stages import rollout, sft
 from libra_jax.text import tokenizer as tokenizers
+from libra_jax.train import step as steps
 from libra_jax.train.optimizer import OptimizerConfig
+
+# (index of the prompt of each sample, samples) -> (reward of each, metrics of them all)
+Reward = Callable[[Sequence[int], Sequence[engine.Sample]], tuple[Sequence[float], dict[str, float]]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,14 +55,17 @@ class Config:
     checkpoint: folder in Hugging Face format.
     examples: JSON lines of JudgingExample, with labels.
     template: a name in judging/prompt.py.
+    prompt_length: longer prompts are left out and counted.
     groups: groups a step. redraws: how often a step draws again while groups of equal rewards leave gaps.
     updates: optimizer steps for each draw; more than one makes the data off-policy, which the clips bound.
-    sampling: `num_samples` is the group's size; the seed is the train seed's.
+    sampling: `num_samples` is the group's size; the seed is the train seed's. The objective's log-probabilities are
+      taken at its temperature; filters (top_k, top_p) would sample from another policy and are refused.
     """
 
     checkpoint: str = ""
     examples: str = ""
     template: str = "libra"
+    prompt_length: int = 8192
     groups: int = 32
     redraws: int = 2
     updates: int = 1
@@ -65,16 +74,91 @@ class Config:
     train: sft.TrainConfig = sft.TrainConfig(optimizer=OptimizerConfig(learning_rate=1e-6))
 
 
+def run(config: Config, workdir: pathlib.Path) -> dict:
+    """Trains and exports to `workdir`/export; returns the last metrics. ValueError for unlabelled examples."""
+    rollout.need(config, "checkpoint", "examples")
+    words, template = tokenizers.load(config.checkpoint), load_template(config.template)
+    examples, broken = sft.read(config.examples, JudgingExample, workdir)
+    for example in examples:
+        if example.correct is None:
+            raise ValueError(f"{config.examples}: example {example.id!r} has no label; RL needs one")
+    # The judge's own prompt and reading of its tokens, so that training rewards what the bench measures.
+    reader = ModelJudge(config=ModelJudgeConfig(), model_config=None, params=None, tokenizer=words, template=template)
+    prompts = [reader.prompt(example) for example in examples]
+    features = [{"tokens": np.array(prompt, np.int32), "example": np.array([index], np.int32)}
+                for index, prompt in enumerate(prompts) if len(prompt) <= config.prompt_length]
+    items = list(tasks.read("judging_rl", features, words.vocab_size))
+    labels = [examples[int(item["example"][0])].correct for item in items]
+
+    def reward(owners: Sequence[int], samples: Sequence[engine.Sample]) -> tuple[list[float], dict[str, float]]:
+        verdicts = [reader.read(sample.tokens)[1] for sample in samples]
+        given = [rewards.verdict_reward(verdict, labels[owner])
+                 for owner, verdict in zip(owners, verdicts, strict=True)]
+        return given, {"right": float(np.mean(given)), "unparsed": verdicts.count("unparsed") / len(verdicts)}
+
+    last = train(config, [tuple(item["tokens"].tolist()) for item in items], words.stop_ids, reward, workdir,
+                 inputs=("checkpoint", "examples"))
+    summary = {"examples": len(examples), "too_long": len(examples) - len(features), "broken_lines": broken, **last,
+               "path": str(workdir / "export")}
+    print(" ".join(f"{name}={value}" for name, value in summary.items()))
+    return summary
+
+
+def train(config: Config, prompts: Sequence[Sequence[int]], stop_ids: Sequence[int], reward: Reward,
+          workdir: pathlib.Path, *, inputs: Sequence[str] = ("checkpoint",), label: str = "rl") -> dict[str, float]:
+    """GRPO of `config.checkpoint` on prompts of token ids under `reward`, to which the length term is added.
+
+    `config.examples` and `config.template` are not looked at. `reward` must be a function of its arguments alone, or a
+    resumed run is not the same run. Rows are padded to one length, so that one program trains. Returns the last
+    metrics; ValueError for settings that cannot be.
+    """
+    check(config, prompts)
+    how, heat = config.grpo, config.sampling.temperature
+    drawer = Drawer(config, prompts, stop_ids, reward)
+
+    def loss_fn(model: ModelConfig) -> steps.LossFn:
+        def loss(params, batch):
+            logprobs = _logprobs(model, params, batch, heat)
+            old = batch.get("old_logprobs", jax.lax.stop_gradient(logprobs))
+            sampler = batch["sampler_logprobs"]
+            if heat != 1.0:  # the sampler speaks of temperature 1: there its difference from the trainer is taken
+                sampler = old - (batch["plain_logprobs"] - sampler)
+            return grpo.loss(logprobs, old, sampler, batch["advantages"], batch["loss_mask"],
+                             reference_logprobs=batch.get("reference_logprobs"), clip_low=how.clip_low,
+                             clip_high=how.clip_high, kl_weight=how.kl_weight, importance_cap=how.importance_cap,
+                             denominator=batch["denominator"])
+        return loss
+
+    return sft.fit(config, loss_fn, drawer.batch_at, label, workdir, inputs=inputs, prepare=drawer.prepare,
+                   updates=config.updates)
+
+
+def check(config: Config, prompts: Sequence[Sequence[int]]) -> None:
+    """ValueError for settings with which GRPO cannot learn or run; the message names the remedy."""
+    sampling = config.sampling
+    if jax.process_count() > 1:
+        raise ValueError(f"{jax.process_count()} processes: RL samples and trains on one host; start one process")
+    if not prompts:
+        raise ValueError(f"no prompt of at most prompt_length={config.prompt_length} tokens; raise it, or give some")
+    if sampling.temperature <= 0 or sampling.top_k or sampling.top_p != 1.0 or sampling.num_samples < 2:
+        raise ValueError(f"sampling.temperature={sampling.temperature}, top_k={sampling.top_k}, "
+                         f"top_p={sampling.top_p}, num_samples={sampling.num_samples}: RL needs a temperature above 0, "
+                         "no filters (top_k=0, top_p=1) and groups of at least 2 samples")
+    rewards.length_term(0, config.grpo.length_expected, config.grpo.length_maximum)
+    sft.check_rows(config.groups * sampling.num_samples, config.train, "groups * sampling.num_samples",
+                   updates=config.updates)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Group:
-    """Samples of one prompt: `rewards` float32 [n], and for each its tokens and the sampler's log-probabilities."""
+    """Samples of one prompt, and their `rewards` float32 [n]."""
 
-    prompt: tuple[int, ...]
-    samples: tuple[engine.Sample, ...]
+    prompt: Sequence[int]
+    samples: Sequence[engine.Sample]
     rewards: np.ndarray
 
 
-def to_batch(groups: list[Group], rows: int, length: int, normalise: str) -> dict[str, np.ndarray]:
+def to_batch(groups: Sequence[Group], rows: int, length: int, normalise: str) -> dict[str, np.ndarray]:
     """Right-padded arrays [rows, length] of all samples; rows beyond them are empty. The mask marks sampled tokens."""
     batch = {name: np.zeros((rows, length), np.int32) for name in ("tokens", "segment_ids")}
     batch |= {name: np.zeros((rows, length), np.float32) for name in ("sampler_logprobs", "advantages")}
@@ -98,109 +182,73 @@ def to_batch(groups: list[Group], rows: int, length: int, normalise: str) -> dic
 class Drawer:
     """Draws groups from the current parameters and rewards them; a pure function of (step number, parameters)."""
 
-    def __init__(self, config: Config):
-        self.config = config
-        self.words, self.template = tokenizers.load(config.checkpoint), load_template(config.template)
-        self.judge: ModelJudge | None = None
-        self.examples = list(records.read(config.examples, JudgingExample))
-        for example in self.examples:
-            if example.correct is None:
-                raise ValueError(f"{config.examples}: example {example.id!r} has no label; RL needs one")
+    def __init__(self, config: Config, prompts: Sequence[Sequence[int]], stop_ids: Sequence[int], reward: Reward):
+        self.config, self.prompts, self.stop_ids, self.reward = config, prompts, stop_ids, reward
+        self.length = -(-(max(map(len, prompts)) + config.sampling.max_new_tokens) // 16) * 16
 
-    def prepare(self, model, params, mesh) -> None:
+    def prepare(self, model: ModelConfig, params: Any, mesh: jax.sharding.Mesh) -> None:
         """Binds the model; keeps its first parameters where the KL term needs a reference."""
+        self.model, self.mesh = model, mesh
+        self.reference = params if self.config.grpo.kl_weight else None
+        rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(("data", "fsdp")))
+        self.score = jax.jit(lambda params, batch, heat: _logprobs(model, params, batch, heat), out_shardings=rows)
+
+    def draw(self, params: Any, turn: int) -> tuple[list[Group], dict[str, float]]:
+        """One group for each of the `groups` prompts of this turn, and what was measured."""
         config = self.config
-        self.model, self.reference = model, params if config.grpo.kl_weight else None
-        self.judge = ModelJudge(config=ModelJudgeConfig(name="rl", sampling=config.sampling), model_config=model,
-                                params=params, tokenizer=self.words, template=self.template)
-        rendered = [{"tokens": np.array(self.judge.prompt(example), np.int32), "example": np.array([i], np.int32)}
-                    for i, example in enumerate(self.examples)]
-        read = tasks.read("judging_rl", rendered, self.words.vocab_size)
-        self.prompts = {int(item["example"][0]): tuple(item["tokens"].tolist()) for item in read}
-        longest = max(map(len, self.prompts.values())) + config.sampling.max_new_tokens
-        self.length = -(-longest // 16) * 16
-        self.score = jax.jit(self._logprobs)
+        chosen = tasks.batch_indices(config.train.seed, turn, config.groups, len(self.prompts))
+        seed = int(np.random.SeedSequence([config.train.seed, turn]).generate_state(1)[0] >> 1)  # fits an int32
+        samples = list(engine.generate(
+            self.model, params, [self.prompts[i] for i in chosen], dataclasses.replace(config.sampling, seed=seed),
+            stop_ids=self.stop_ids, mesh=self.mesh if self.mesh.size > 1 else None))
+        given, measured = self.reward([int(chosen[sample.prompt]) for sample in samples], samples)
+        limits = config.grpo
+        values = np.array([value + rewards.length_term(len(sample.tokens), limits.length_expected,
+                                                       limits.length_maximum)
+                           for value, sample in zip(given, samples, strict=True)], np.float32)
+        size = config.sampling.num_samples
+        groups = [Group(self.prompts[chosen[place]], samples[place * size : (place + 1) * size],
+                        values[place * size : (place + 1) * size]) for place in range(config.groups)]
+        return groups, measured | {
+            "reward": float(values.mean()),
+            "tokens": float(np.mean([len(sample.tokens) for sample in samples])),
+            "cut_off": float(np.mean([sample.finish == "length" for sample in samples])),
+            "useful_groups": float(np.mean([np.ptp(group.rewards) > 1e-6 for group in groups])),
+        }
 
-    def _logprobs(self, params, batch):
-        return transformer.token_logprobs(self.model, params, batch["tokens"], positions=batch["positions"],
-                                          segment_ids=batch["segment_ids"])
-
-    def reward(self, example: JudgingExample, sample: engine.Sample) -> float:
-        """Verdict reward plus length term; a sample that was cut off is unparsed."""
-        _, verdict = self.judge.read(sample.tokens)
-        limits = self.config.grpo
-        return (reward.verdict_reward(verdict, example.correct)
-                + reward.length_term(len(sample.tokens), limits.length_expected, limits.length_maximum))
-
-    def draw(self, params: Any, chosen: np.ndarray, seed: int) -> list[Group]:
-        """One group for each chosen example."""
-        sampling = dataclasses.replace(self.config.sampling, seed=seed)
-        prompts = [self.prompts[int(i)] for i in chosen]
-        groups: dict[int, list[engine.Sample]] = {}
-        for sample in engine.generate(self.model, params, prompts, sampling, stop_ids=self.words.stop_ids,
-                                      ids=[stable_id(self.examples[int(i)].id) for i in chosen]):
-            groups.setdefault(sample.prompt, []).append(sample)
-        return [Group(prompt=prompts[place], samples=tuple(samples), rewards=np.array(
-            [self.reward(self.examples[int(chosen[place])], sample) for sample in samples], np.float32))
-            for place, samples in groups.items()]
-
-    def batch_at(self, number: int, params: Any) -> dict:
+    def batch_at(self, number: int, params: Any) -> dict[str, Any]:
         """The batch of step `number`: groups of unequal rewards, at most `groups` of them, and what was measured."""
-        config = self.config
-        useful, drawn = [], []
+        config, heat = self.config, self.config.sampling.temperature
+        useful: list[Group] = []
+        turns = []
         for again in range(config.redraws + 1):
-            place = number * (config.redraws + 1) + again
-            chosen = tasks.batch_indices(config.train.seed, place, config.groups, len(self.examples))
-            some = self.draw(params, chosen, seed=config.train.seed * 1_000_003 + place)
-            drawn += some
-            useful += [group for group in some if np.ptp(group.rewards) > 1e-6]
+            groups, measured = self.draw(params, number * (config.redraws + 1) + again)
+            turns.append(measured)
+            useful += [group for group in groups if np.ptp(group.rewards) > 1e-6]
             if len(useful) >= config.groups:
                 break
-        useful = useful[: config.groups]
         rows = config.groups * config.sampling.num_samples
-        batch = to_batch(useful, rows, self.length, config.grpo.normalise)
-        batch["old_logprobs"] = np.asarray(self.score(params, batch))
-        if self.reference is not None:
-            batch["reference_logprobs"] = np.asarray(self.score(self.reference, batch))
+        batch: dict[str, Any] = to_batch(useful[: config.groups], rows, self.length, config.grpo.normalise)
         if config.updates > 1:  # mix the groups over the parts
             order = np.random.default_rng([config.train.seed, number]).permutation(rows)
             batch = {name: value[order] for name, value in batch.items()}
-        lengths = [len(sample.tokens) for group in drawn for sample in group.samples]
-        return batch | {
-            "denominator": np.float32(max(batch["loss_mask"].sum() / config.updates, 1)),
-            "metric/reward": float(np.mean([group.rewards.mean() for group in drawn])),
-            "metric/tokens": float(np.mean(lengths)),
-            "metric/useful_groups": len(useful) / len(drawn),
-        }
+        wanted = {"old_logprobs": (params, heat)} if config.updates > 1 else {}
+        wanted |= {"plain_logprobs": (params, 1.0)} if heat != 1.0 else {}
+        wanted |= {"reference_logprobs": (self.reference, heat)} if self.reference is not None else {}
+        if wanted:
+            fed = steps.put({name: batch[name] for name in ("tokens", "positions", "segment_ids")}, self.mesh)
+            batch |= {name: steps.host_rows(self.score(of, fed, at)) for name, (of, at) in wanted.items()}
+        metrics = {name: float(np.mean([measured[name] for measured in turns])) for name in turns[0]}
+        batch["denominator"] = np.float32(max(batch["loss_mask"].sum() / config.updates, 1))
+        return batch | {f"metric/{name}": value for name, value in metrics.items()} | {"metric/draws": len(turns)}
 
 
-def run(config: Config, workdir: pathlib.Path) -> dict:
-    """Trains and exports to `workdir`/export; returns the last metrics. ValueError for unlabelled examples."""
-    rollout.need(config, "checkpoint", "examples")
-    if (config.groups * config.sampling.num_samples) % config.updates:
-        raise ValueError(f"updates={config.updates} does not divide the {config.groups} groups of "
-                         f"{config.sampling.num_samples} samples")
-    drawer = Drawer(config)
-    how = config.grpo
-
-    def loss_fn(model):
-        def loss(params, batch):
-            logprobs = transformer.token_logprobs(model, params, batch["tokens"], positions=batch["positions"],
-                                                  segment_ids=batch["segment_ids"])
-            return grpo.loss(logprobs, batch["old_logprobs"], batch["sampler_logprobs"], batch["advantages"],
-                             batch["loss_mask"], reference_logprobs=batch.get("reference_logprobs"),
-                             clip_low=how.clip_low, clip_high=how.clip_high, kl_weight=how.kl_weight,
-                             importance_cap=how.importance_cap, denominator=batch["denominator"])
-        return loss
-
-    last = sft.fit(config.checkpoint, config.train, loss_fn, drawer.batch_at, "rl", workdir, prepare=drawer.prepare,
-                   updates=config.updates)
-    summary = {**last, "path": str(workdir / "export")}
-    print(" ".join(f"{name}={value}" for name, value in summary.items()))
-    return summary
+def _logprobs(model: ModelConfig, params: Any, batch: dict, temperature: float) -> jax.Array:
+    return transformer.token_logprobs(model, params, batch["tokens"], positions=batch["positions"],
+                                      segment_ids=batch["segment_ids"], temperature=temperature)
 
 
-def main(argv=None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """`libra rl`; see the module's docstring."""
     return configs.main(run, Config(), argv)
 

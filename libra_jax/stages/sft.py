@@ -9,22 +9,30 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from libra_jax import config as configs
 from libra_jax import records
 from libra_jax.data import packing, tasks
 from libra_jax.judging.prompt import load_template
 from libra_jax.model import hf, transformer
+from libra_jax.model.config import ModelConfig
 from libra_jax.objectives import sft
 from libra_jax.parallel import mesh as meshes
 from libra_jax.records import Judgement, JudgingExample
 from libra_jax.stages import rollout
-from libra_jax.text import chat, tokenizer as tokenizers
-from libra_jax.train import loop, optimizer as optimizers, state as states, step as steps
+from libra_jax.text import chat
+from libra_jax.text import tokenizer as tokenizers
+from libra_jax.train import loop
+from libra_jax.train import optimizer as optimizers
+from libra_jax.train import state as states
+from libra_jax.train import step as steps
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,13 +89,16 @@ class Config:
 def run(config: Config, workdir: pathlib.Path) -> dict:
     """Trains and exports to `workdir`/export; returns counts and the last metrics. ValueError names what is missing."""
     rollout.need(config, "checkpoint", "examples", "kept")
+    check_rows(config.batch_size, config.train, "batch_size")
     words, template = tokenizers.load(config.checkpoint), load_template(config.template)
-    examples = {example.id: example for example in records.read(config.examples, JudgingExample)}
+    given, broken = read(config.examples, JudgingExample, workdir)
+    kept_judgements, also_broken = read(config.kept, Judgement, workdir)
+    examples = {example.id: example for example in given}
     rendered, too_long = [], 0
-    for kept in records.read(config.kept, Judgement):
+    for kept in kept_judgements:
         if kept.example_id not in examples:
-            raise ValueError(f"{config.kept}: example {kept.example_id!r} is not in {config.examples}; give the file "
-                             "that `libra reject` judged")
+            raise ValueError(f"{config.kept}: example {kept.example_id!r} is not in {config.examples} (or its line is "
+                             "broken); give the file that `libra reject` judged")
         example = examples[kept.example_id]
         talk = chat.render(words, template.judging_target(example.question, example.response, kept.thought,
                                                           kept.verdict))
@@ -104,7 +115,7 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
         del params
         chosen = tasks.batch_indices(config.train.seed, number, config.batch_size // hosts, num_rows)
         batch = {name: value[chosen] for name, value in rows.items()}
-        return batch | {"denominator": np.float32(batch["loss_mask"].sum() * hosts)}
+        return batch | {"denominator": over_hosts(batch["loss_mask"].sum())}
 
     def loss_fn(model):
         def loss(params, batch):
@@ -113,34 +124,66 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
             return sft.loss(logprobs, batch["loss_mask"], batch["denominator"])
         return loss
 
-    last = fit(config.checkpoint, config.train, loss_fn, batch_at, "sft", workdir)
-    summary = {"judgements": len(rendered), "too_long": too_long, "rows": num_rows, **last,
-               "path": str(workdir / "export")}
+    last = fit(config, loss_fn, batch_at, "sft", workdir, inputs=("checkpoint", "examples", "kept"))
+    summary = {"judgements": len(rendered), "too_long": too_long, "broken_lines": broken + also_broken,
+               "rows": num_rows, **last, "path": str(workdir / "export")}
     print(" ".join(f"{name}={value}" for name, value in summary.items()))
     return summary
 
 
-def fit(checkpoint: str, config: TrainConfig, loss_fn, batch_at, label: str, workdir: pathlib.Path, *,
-        prepare=None, updates: int = 1) -> dict:
-    """Loads `checkpoint`, trains it by `loss_fn(model_config)` on `batch_at(number, params)`, exports it.
+def fit(config: Any, loss_fn: Callable[[ModelConfig], steps.LossFn], batch_at: Callable[[int, Any], dict], label: str,
+        workdir: pathlib.Path, *, inputs: Sequence[str], updates: int = 1,
+        prepare: Callable[[ModelConfig, Any, jax.sharding.Mesh], None] | None = None) -> dict[str, float]:
+    """Loads `config.checkpoint`, trains it as `config.train` says and exports it; shared by the stages that train.
 
-    Shared by the stages that train. `prepare(model_config, params, mesh)` is called once before the loop, with the
-    parameters as loaded; `updates` optimizer steps are made for each batch, on equal parts of it. A finished run (its
-    export is whole) is not done again. Returns the last row of metrics.
+    `loss_fn(model_config)` is the loss of a step, `batch_at` as in train/loop.py, `updates` optimizer steps are made
+    for each batch. `prepare(model_config, params, mesh)` is called once before the loop, with the parameters as loaded.
+    A finished run (its export is whole) is not done again. `inputs` names the fields of `config` that are paths;
+    ValueError when an earlier run in `workdir` had another config or other inputs. Returns the last row of metrics.
     """
-    mesh = meshes.make(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
-    export = workdir / "export"
+    how, export = config.train, workdir / "export"
+    if jax.process_index() == 0:
+        rollout.claim(workdir / "export.config.json", config, inputs=inputs)
     if not (export / "config.json").exists():
-        model, params = hf.load(checkpoint, mesh=mesh, compute_dtype=config.compute_dtype, remat=config.remat)
-        if prepare:
-            prepare(model, params, mesh)
-        optimizer = optimizers.make(config.optimizer, config.num_steps * updates)
-        state = states.create(model, params, optimizer, mesh)
-        step = steps.make(loss_fn(model), optimizer, accumulation=config.accumulation)
-        state = loop.fit(state, step, batch_at, config.num_steps, label=label, workdir=workdir, mesh=mesh,
-                         save_every=config.save_every, updates=updates)
-        hf.save(export, model, state.params, tokenizer_from=checkpoint)
+        mesh = meshes.make(how.mesh.data, how.mesh.fsdp, how.mesh.tensor)
+        model, params = hf.load(config.checkpoint, mesh=mesh, compute_dtype=how.compute_dtype, remat=how.remat)
+        optimizer = optimizers.make(how.optimizer, how.num_steps * updates)
+        step = steps.make(loss_fn(model), optimizer, accumulation=how.accumulation)
+        with jax.set_mesh(mesh):  # the model's own constraints on activations hold
+            if prepare:
+                prepare(model, params, mesh)
+            state = states.create(model, params, optimizer, mesh)
+            state = loop.fit(state, step, batch_at, how.num_steps, label=label, workdir=workdir, mesh=mesh,
+                             save_every=how.save_every, updates=updates)
+        hf.save(export, model, state.params, tokenizer_from=config.checkpoint)
     return loop.last_metrics(workdir)
+
+
+def read(path: str, cls: type, workdir: pathlib.Path) -> tuple[list, int]:
+    """The records of a file and its number of broken lines, which go to `workdir`/<file>.rejected.jsonl."""
+    workdir.mkdir(parents=True, exist_ok=True)
+    rejected: list[str] = []
+    aside = workdir / (pathlib.Path(path).name + ".rejected.jsonl")
+    found = list(records.read(path, cls, rejected=rejected, aside=aside))
+    for line in rejected:
+        print(f"left out: {line}", file=sys.stderr)
+    return found, len(rejected)
+
+
+def check_rows(num_rows: int, config: TrainConfig, name: str, *, updates: int = 1) -> None:
+    """ValueError unless batches of `num_rows` (called `name`) fit hosts, devices, updates and accumulation alike."""
+    mesh = meshes.make(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
+    ways = mesh.shape["data"] * mesh.shape["fsdp"]
+    if num_rows < 1 or num_rows % (updates * ways) or num_rows % (updates * config.accumulation):
+        raise ValueError(f"{name}={num_rows}: expected a multiple of {updates} updates * {ways} devices (data * fsdp), "
+                         f"and of {updates} updates * {config.accumulation} parts (accumulation)")
+
+
+def over_hosts(count: int) -> np.float32:
+    """The sum of a count over all hosts, each of which calls this at the same step."""
+    if jax.process_count() == 1:
+        return np.float32(count)
+    return np.float32(multihost_utils.process_allgather(np.asarray(count, np.int32)).sum())
 
 
 def main(argv=None) -> int:

@@ -24,6 +24,12 @@ def put(batch: Batch, mesh: jax.sharding.Mesh) -> dict[str, jax.Array]:
             for name, value in batch.items()}
 
 
+def host_rows(array: jax.Array) -> np.ndarray:
+    """The rows of an array laid out as by `put` that this host fed, in their order."""
+    shards = {shard.index[0].start or 0: shard.data for shard in array.addressable_shards}
+    return np.concatenate([np.asarray(shards[start]) for start in sorted(shards)])
+
+
 def make(loss_fn: LossFn, optimizer: optax.GradientTransformation, *, accumulation: int = 1) -> Callable:
     """Returns jitted step(state, batch) -> (state, metrics); the state is donated.
 

@@ -1,0 +1,66 @@
+import dataclasses
+import math
+
+import jax
+import numpy as np
+import pytest
+
+from libra_jax import records
+from libra_jax.model import hf, transformer
+from libra_jax.records import PreferencePair
+from libra_jax.stages import dpo, sft
+from libra_jax.train import metrics
+from libra_jax.train.optimizer import OptimizerConfig
+
+
+@pytest.fixture
+def config(tmp_path, tiny_checkpoint):
+    pairs = [PreferencePair(problem_id=f"p{n}", question=f"{n}+1?", chosen=f"yes {n + 1}", chosen_score=1.0,
+                            rejected=f"no, {n}!" * (n % 3 + 1), rejected_score=0.0) for n in range(11)]
+    records.write(tmp_path / "pairs.jsonl", pairs)
+    return dpo.Config(pairs=str(tmp_path / "pairs.jsonl"), checkpoint=tiny_checkpoint, template="miniature",
+                      sequence_length=128, batch_size=8,
+                      train=sft.TrainConfig(num_steps=8, save_every=0, optimizer=OptimizerConfig(learning_rate=3e-3)))
+
+
+def test_the_margin_grows_from_nothing(config, tmp_path):
+    summary = dpo.run(config, tmp_path / "out")
+    rows = metrics.read(tmp_path / "out" / "metrics.jsonl")
+    # The policy is its own reference at first, whatever program scored it.
+    assert rows[0]["loss"] == pytest.approx(math.log(2), abs=1e-5) and abs(rows[0]["margin"]) < 1e-4
+    assert rows[-1]["margin"] > 1 and rows[-1]["accuracy"] == 1.0 and rows[-1]["loss"] < 0.6
+    assert summary["pairs"] == 11 and summary["too_long"] == 0 and hf.load(summary["path"])[0].num_layers == 1
+
+
+def test_spreading_layers_or_rows_over_devices_changes_nothing(config, tmp_path):
+    ends = []
+    for name, mesh in (("layers", sft.MeshConfig(data=1, fsdp=1, tensor=8)), ("rows", sft.MeshConfig())):
+        train = dataclasses.replace(config.train, num_steps=2, mesh=mesh)
+        dpo.run(dataclasses.replace(config, train=train), tmp_path / name)
+        ends.append(metrics.read(tmp_path / name / "metrics.jsonl"))
+    assert ends[0][0]["grad_norm"] == pytest.approx(ends[1][0]["grad_norm"], rel=1e-4)
+    assert ends[0][1]["loss"] == pytest.approx(ends[1][1]["loss"], abs=1e-4)
+
+
+def test_masked_sums_are_of_the_response_alone(tiny_checkpoint):
+    model, params = hf.load(tiny_checkpoint)
+    rows = {"tokens": np.array([[[1, 2, 3, 4], [1, 2, 5, 0]]]), "segment_ids": np.array([[[1] * 4, [1, 1, 1, 0]]]),
+            "loss_mask": np.array([[[False, False, True, True], [False, False, True, False]]])}
+    def logits(*tokens):
+        given = np.array([tokens])
+        return jax.nn.log_softmax(transformer.apply(model, params, given, positions=np.arange(len(tokens))[None])[0][0])
+
+    wanted = [[logits(1, 2)[-1][3] + logits(1, 2, 3)[-1][4], logits(1, 2)[-1][5]]]
+    np.testing.assert_allclose(dpo.summed(model, params, rows), wanted, rtol=1e-5)
+
+
+def test_pairs_that_do_not_fit_are_counted(config, tmp_path):
+    with open(config.pairs, "a", encoding="utf-8") as lines:
+        lines.write('{"problem_id": "x"}\n')
+        lines.write(records.to_json(PreferencePair(problem_id="long", question="?", chosen="a" * 200, rejected="b",
+                                                   chosen_score=1.0, rejected_score=0.0)) + "\n")
+    train = dataclasses.replace(config.train, num_steps=1)
+    summary = dpo.run(dataclasses.replace(config, train=train), tmp_path / "out")
+    assert (summary["pairs"], summary["too_long"], summary["broken_lines"]) == (11, 1, 1)
+    with pytest.raises(ValueError, match="no pair of at most sequence_length=4 tokens"):
+        dpo.run(dataclasses.replace(config, sequence_length=4), tmp_path / "short")

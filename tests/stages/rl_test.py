@@ -1,0 +1,115 @@
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from libra_jax import records
+from libra_jax.model import hf
+from libra_jax.records import JudgingExample
+from libra_jax.sampling.engine import Sample, SamplingConfig
+from libra_jax.stages import rl, sft
+from libra_jax.train import metrics
+from libra_jax.train.optimizer import OptimizerConfig
+
+PROMPTS = [(5, 6, 7), (8, 9), (10, 11, 12, 13), (14,)]
+
+
+@pytest.fixture
+def config(tiny_checkpoint):
+    return rl.Config(checkpoint=tiny_checkpoint, template="miniature", groups=4, redraws=0,
+                     sampling=SamplingConfig(num_samples=4, max_new_tokens=8, batch_size=16),
+                     train=sft.TrainConfig(num_steps=2, save_every=0, seed=3_000_000_000,
+                                           optimizer=OptimizerConfig(learning_rate=1e-2)))
+
+
+def low_tokens(owners, samples):
+    """The share of a sample's tokens below 64, of a vocabulary of 260."""
+    return [float(np.mean(sample.tokens < 64)) for sample in samples], {"number": len(owners)}
+
+
+def test_a_batch_by_hand():
+    samples = [Sample(0, 0, np.array([7, 8]), np.array([-1.0, -2.0]), "stop"),
+               Sample(0, 1, np.array([9]), np.array([-3.0]), "length")]
+    batch = rl.to_batch([rl.Group((1, 2), samples, np.array([1.0, 0.0], np.float32))], 3, 5, "std")
+    np.testing.assert_array_equal(batch["tokens"], [[1, 2, 7, 8, 0], [1, 2, 9, 0, 0], [0] * 5])
+    np.testing.assert_array_equal(batch["advantages"], [[0, 0, 1, 1, 0], [0, 0, -1, 0, 0], [0] * 5])
+    np.testing.assert_array_equal(batch["sampler_logprobs"], [[0, 0, -1, -2, 0], [0, 0, -3, 0, 0], [0] * 5])
+    np.testing.assert_array_equal(batch["segment_ids"], [[1, 1, 1, 1, 0], [1, 1, 1, 0, 0], [0] * 5])
+    np.testing.assert_array_equal(batch["loss_mask"], batch["advantages"] != 0)
+
+
+def test_any_reward_rises(config, tmp_path):
+    train = dataclasses.replace(config.train, num_steps=15, optimizer=OptimizerConfig(learning_rate=0.05))
+    config = dataclasses.replace(config, groups=16, train=train)
+    rl.train(config, PROMPTS, (), low_tokens, tmp_path)
+    rows = metrics.read(tmp_path / "metrics.jsonl")
+    assert rows[-1]["reward"] > rows[0]["reward"] + 0.2
+    assert rows[0]["number"] == 64 and rows[0]["tokens"] == 8 and rows[0]["cut_off"] == 1.0
+
+
+@pytest.mark.parametrize("temperature, updates", [(1.0, 1), (0.6, 1), (0.6, 2)])
+def test_sampler_and_trainer_agree_at_every_temperature(config, tmp_path, temperature, updates):
+    sampling = dataclasses.replace(config.sampling, temperature=temperature)
+    config = dataclasses.replace(config, updates=updates, grpo=rl.GrpoConfig(kl_weight=0.1), sampling=sampling)
+    rl.train(config, PROMPTS, (), low_tokens, tmp_path)
+    for row in metrics.read(tmp_path / "metrics.jsonl"):
+        assert 0 < row["sampler_mismatch"] < 1e-4
+    rows = metrics.read(tmp_path / "metrics.jsonl")
+    assert rows[1]["kl"] > 1e-5 and (updates == 2 or rows[0]["kl"] < 1e-9)
+
+
+def test_groups_of_equal_rewards_teach_nothing_and_are_drawn_again(config, tmp_path):
+    config = dataclasses.replace(config, redraws=2)
+    rl.train(config, PROMPTS, (), lambda owners, samples: ([1.0] * len(samples), {}), tmp_path)
+    row = metrics.read(tmp_path / "metrics.jsonl")[0]
+    assert row["draws"] == 3 and row["useful_groups"] == 0 and row["grad_norm"] == 0
+    before, after = hf.load(config.checkpoint)[1], hf.load(tmp_path / "export")[1]
+    jax.tree.map(np.testing.assert_array_equal, before, after)
+
+
+def test_the_length_term_lowers_the_reward(config, tmp_path):
+    config = dataclasses.replace(config, grpo=rl.GrpoConfig(length_expected=4, length_maximum=12))
+    rl.train(config, PROMPTS, (), lambda owners, samples: ([1.0] * len(samples), {}), tmp_path)
+    assert metrics.read(tmp_path / "metrics.jsonl")[0]["reward"] == 0.5  # 8 tokens: half way from 4 to 12
+
+
+def test_an_interrupted_run_goes_on_to_the_same_bytes(config, tmp_path):
+    config = dataclasses.replace(config, train=dataclasses.replace(config.train, num_steps=5, save_every=2))
+    calls = []
+
+    def dies(owners, samples):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return low_tokens(owners, samples)
+
+    with pytest.raises(KeyboardInterrupt):
+        rl.train(config, PROMPTS, (), dies, tmp_path / "cut")
+    rl.train(config, PROMPTS, (), dies, tmp_path / "cut")
+    assert len(calls) == 4 + 3  # from step 2 on
+    rl.train(config, PROMPTS, (), low_tokens, tmp_path / "whole")
+    for name in ("export/model.safetensors", "metrics.jsonl"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_judging_examples_end_to_end(config, tmp_path):
+    examples = [JudgingExample(id=f"e{n}", problem_id=f"p{n}", question=f"{n}+1?", response=f"It is {n}.",
+                               correct=n % 2 == 0, policy="p", source="s") for n in range(6)]
+    records.write(tmp_path / "examples.jsonl", examples)
+    with open(tmp_path / "examples.jsonl", "a", encoding="utf-8") as lines:
+        lines.write("{}\n")
+    config = dataclasses.replace(config, examples=str(tmp_path / "examples.jsonl"))
+    summary = rl.run(config, tmp_path / "out")
+    assert summary["examples"] == 6 and summary["broken_lines"] == 1 and summary["unparsed"] == 1.0
+    assert hf.load(summary["path"])[0].num_layers == 1
+    records.write(tmp_path / "examples.jsonl", [dataclasses.replace(examples[0], correct=None)])
+    with pytest.raises(ValueError, match="'e0' has no label"):
+        rl.run(config, tmp_path / "other")
+
+
+@pytest.mark.parametrize("sampling", [{"top_p": 0.9}, {"top_k": 5}, {"temperature": 0.0}, {"num_samples": 1}])
+def test_sampling_from_another_policy_is_refused(config, tmp_path, sampling):
+    config = dataclasses.replace(config, sampling=dataclasses.replace(config.sampling, **sampling))
+    with pytest.raises(ValueError, match="RL needs a temperature above 0, no filters"):
+        rl.train(config, PROMPTS, (), low_tokens, tmp_path)

@@ -1,0 +1,110 @@
+import dataclasses
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from libra_jax import records
+from libra_jax.model import hf
+from libra_jax.records import Judgement, JudgingExample
+from libra_jax.stages import sft
+from libra_jax.train import metrics
+from libra_jax.train.optimizer import OptimizerConfig
+
+
+@pytest.fixture
+def config(tmp_path, tiny_checkpoint):
+    examples = [JudgingExample(id=f"e{n}", problem_id=f"p{n}", question=f"{n}+1?", response=f"It is {n}.",
+                               correct=n % 2 == 0, policy="p", source="s") for n in range(24)]
+    kept = [Judgement(example_id=f"e{n}", judge="j", sample=0, thought="so " * (n % 5), num_tokens=9,
+                      verdict="correct" if n % 2 == 0 else "incorrect") for n in range(24)]
+    records.write(tmp_path / "examples.jsonl", examples)
+    records.write(tmp_path / "kept.jsonl", kept)
+    return sft.Config(examples=str(tmp_path / "examples.jsonl"), kept=str(tmp_path / "kept.jsonl"),
+                      checkpoint=tiny_checkpoint, template="miniature", sequence_length=192, batch_size=8,
+                      train=sft.TrainConfig(num_steps=6, save_every=2, optimizer=OptimizerConfig(learning_rate=1e-2)))
+
+
+def test_it_learns_and_exports_a_whole_checkpoint(config, tmp_path):
+    summary = sft.run(config, tmp_path / "out")
+    losses = [row["loss"] for row in metrics.read(tmp_path / "out" / "metrics.jsonl")]
+    assert len(losses) == 6 and losses[-1] < losses[0] - 0.3
+    assert summary["judgements"] == 24 and summary["too_long"] == 0 and summary["loss"] == losses[-1]
+    model, params = hf.load(summary["path"])
+    assert model.num_layers == 1 and all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
+    assert (tmp_path / "out" / "export" / "tokenizer.json").exists()
+
+
+def test_devices_and_accumulation_change_nothing(config, tmp_path):
+    one = dataclasses.replace(config.train, num_steps=1, save_every=0)
+    runs = {"sharded": one, "accumulated": dataclasses.replace(one, accumulation=4),
+            "tensor": dataclasses.replace(one, mesh=sft.MeshConfig(data=2, fsdp=2, tensor=2))}
+    rows = {}
+    for name, train in runs.items():
+        sft.run(dataclasses.replace(config, train=train), tmp_path / name)
+        rows[name] = metrics.read(tmp_path / name / "metrics.jsonl")[0]
+    for name in rows:
+        assert rows[name]["loss"] == pytest.approx(rows["sharded"]["loss"], rel=1e-5), name
+        assert rows[name]["grad_norm"] == pytest.approx(rows["sharded"]["grad_norm"], rel=1e-4), name
+
+
+def test_broken_and_too_long_lines_are_counted_and_set_aside(config, tmp_path):
+    with open(config.kept, "a", encoding="utf-8") as kept:
+        kept.write('{"example_id": 3}\n')
+        kept.write(records.to_json(Judgement(example_id="e0", judge="j", sample=1, thought="a" * 500,
+                                             verdict="correct", num_tokens=9)) + "\n")
+    train = dataclasses.replace(config.train, num_steps=1, save_every=0)
+    summary = sft.run(dataclasses.replace(config, train=train), tmp_path / "out")
+    assert (summary["judgements"], summary["too_long"], summary["broken_lines"]) == (24, 1, 1)
+    note = json.loads((tmp_path / "out" / "kept.jsonl.rejected.jsonl").read_text())
+    assert note["line"] == 25
+
+
+def test_errors_name_the_remedy(config, tmp_path):
+    with pytest.raises(ValueError, match=r"batch_size=6: expected a multiple of 1 updates \* 8 devices"):
+        sft.run(dataclasses.replace(config, batch_size=6), tmp_path / "out")
+    with pytest.raises(ValueError, match=r"--config\.kept is empty"):
+        sft.run(dataclasses.replace(config, kept=""), tmp_path / "out")
+    records.write(tmp_path / "kept.jsonl", [Judgement(example_id="other", judge="j", sample=0, thought="",
+                                                      verdict="correct", num_tokens=1)])
+    with pytest.raises(ValueError, match="example 'other' is not in"):
+        sft.run(config, tmp_path / "out")
+
+
+def test_a_run_with_another_config_is_refused(config, tmp_path):
+    train = dataclasses.replace(config.train, num_steps=1, save_every=0)
+    sft.run(dataclasses.replace(config, train=train), tmp_path / "out")
+    other = dataclasses.replace(config, train=dataclasses.replace(train, num_steps=2))
+    with pytest.raises(ValueError, match=r"made with train\.num_steps=1, now train\.num_steps=2"):
+        sft.run(other, tmp_path / "out")
+
+
+def test_a_run_killed_at_a_random_moment_goes_on_to_the_same_bytes(config, tmp_path):
+    config = dataclasses.replace(config, train=dataclasses.replace(config.train, num_steps=60, save_every=4))
+    flags = [f"--config.{name}={getattr(config, name)}"
+             for name in ("examples", "kept", "checkpoint", "template", "sequence_length", "batch_size")]
+    flags += ["--config.train.num_steps=60", "--config.train.save_every=4",
+              "--config.train.optimizer.learning_rate=0.01", f"--workdir={tmp_path / 'killed'}"]
+    process = subprocess.Popen([sys.executable, "-m", "libra_jax.stages.sft", *flags], env=dict(os.environ),
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    lines, moment = tmp_path / "killed" / "metrics.jsonl", random.randrange(1, 50)
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        if lines.exists() and lines.read_bytes().count(b"\n") >= moment:
+            break
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "killed" / "export" / "config.json").exists(), "the run ended before it could be killed"
+    assert lines.read_bytes().count(b"\n") >= moment
+    sft.run(config, tmp_path / "killed")
+    sft.run(config, tmp_path / "whole")
+    for name in ("export/model.safetensors", "export/config.json", "metrics.jsonl"):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), (name, moment)
