@@ -1,0 +1,112 @@
+"""Measures judges on examples whose labels are known: Judgement files -> report.html, report.json and a table.
+
+    libra bench --workdir=DIR --config.examples=bench.jsonl --config.judgements=A/judgements.jsonl,B/judgements.jsonl
+    libra bench --workdir=DIR --config.suite=libra_bench --config.examples=libra_bench.jsonl
+
+Without judgements (the second line) it only writes the suite's examples to DIR/examples.jsonl, for `libra judge`.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+from typing import Literal
+
+from libra_jax import config as configs
+from libra_jax import records
+from libra_jax.bench import report, suites
+from libra_jax.bench.significance import Bootstrap
+from libra_jax.records import Judgement
+from libra_jax.train import metrics
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """What is measured, and how it is shown.
+
+    Attributes:
+      examples: the file of the suite.
+      judgements: files as `libra judge` writes them; a file may hold several judges. Two judges of one name are told
+        apart by their files' folders.
+      suite: what `examples` holds (bench/suites.py): JudgingExample records, or rows of meituan/Libra-Bench.
+      metrics: metrics.jsonl files of training runs, whose curves the report shows under their folders' names.
+      title: the report's heading.
+      bootstrap: how intervals are made.
+    """
+
+    examples: str = ""
+    judgements: tuple[str, ...] = ()
+    suite: Literal["records", "libra_bench"] = "records"
+    metrics: tuple[str, ...] = ()
+    title: str = "Libra: judges measured"
+    bootstrap: Bootstrap = Bootstrap()
+
+
+def run(config: Config, workdir: pathlib.Path) -> dict:
+    """Writes report.html and report.json to `workdir` and prints the leaderboard; returns what report.json holds.
+
+    Broken lines of the examples are set aside in examples.rejected.jsonl, those of judgements in
+    judgements.NUMBER.rejected.jsonl, and counted. Raises ValueError for an empty path, judgements that do not cover the
+    examples (score.tabulate), or two judges that nothing tells apart; FileNotFoundError for no such file.
+    """
+    if not config.examples:
+        raise ValueError("--config.examples is empty; expected a file of judging examples")
+    workdir = pathlib.Path(workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
+    broken: list[str] = []
+    examples = suites.load(config.suite, config.examples, rejected=broken, aside=workdir / "examples.rejected.jsonl")
+    if not config.judgements:
+        count = records.write(workdir / "examples.jsonl", examples)
+        print(f"{count} examples in {workdir / 'examples.jsonl'}, {len(broken)} broken lines; judge them with\n"
+              f"  libra judge --workdir=DIR --config.examples={workdir / 'examples.jsonl'} --config.checkpoint=FOLDER")
+        return {"examples": count, "broken_lines": len(broken)}
+    by_judge = read(config.judgements, workdir, broken)
+    curves = {}
+    for path in map(pathlib.Path, config.metrics):
+        curves |= training_curves(path.parent.name or path.stem, metrics.read(path))
+    numbers = report.write(workdir, title=config.title, examples=examples, judgements_by_judge=by_judge, curves=curves,
+                           bootstrap=config.bootstrap)
+    print(report.to_text(report.Table(**numbers["leaderboard"])))
+    print(f"{len(examples)} examples, {len(broken)} broken lines; {workdir / 'report.html'}")
+    return numbers | {"broken_lines": len(broken)}
+
+
+def read(paths: Sequence[str], workdir: pathlib.Path, broken: list[str]) -> dict[str, list[Judgement]]:
+    """Judgements of all files by judge, in the order of the files; `broken` gains a line for each broken one."""
+    found: dict[tuple[str, str], list[Judgement]] = {}
+    for number, path in enumerate(paths):
+        aside = workdir / f"judgements.{number}.rejected.jsonl"
+        for judgement in records.read(path, Judgement, rejected=broken, aside=aside):
+            found.setdefault((judgement.judge, path), []).append(judgement)
+    uses = collections.Counter(judge for judge, _ in found)
+    result: dict[str, list[Judgement]] = {}
+    for (judge, path), judgements in found.items():
+        name = judge if uses[judge] == 1 else f"{judge} ({pathlib.Path(path).parent.name})"
+        if name in result:
+            raise ValueError(f"{path}: judge {name!r} is there twice; judge again with another --config.name")
+        result[name] = judgements
+    if not result:
+        raise ValueError(f"{', '.join(paths)}: no judgements; expected JSON lines of Judgement, as `libra judge` "
+                         "writes them")
+    return result
+
+
+def training_curves(label: str, rows: Sequence[dict]) -> dict[str, list[tuple[float, float]]]:
+    """The rows of a metrics.jsonl as curves for the report: "label/metric" -> [(step, value), ...]."""
+    curves: dict[str, list[tuple[float, float]]] = {}
+    for row in rows:
+        for name, value in row.items():
+            if name != "step":
+                curves.setdefault(f"{label}/{name.replace('/', ' ')}", []).append((row["step"], value))
+    return curves
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """`libra bench`; see the module's docstring."""
+    return configs.main(run, Config(), argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,60 @@
+"""The `libra` command: fast help, lazy stages, names put right."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from libra_jax.stages import cli
+
+
+def test_help_lists_every_stage_fast_and_imports_nothing_heavy():
+    code = ("import sys; from libra_jax.stages import cli; cli.main(['libra', '--help']); "
+            "print(sorted({'jax', 'numpy', 'absl', 'tensorflow', 'seqio', 'matplotlib'} & set(sys.modules)))")
+    start = time.monotonic()
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert time.monotonic() - start < 1.0
+    assert out.splitlines()[-1] == "[]"
+    for stage in ("bench", "curate", "judge", "rollout", "verify", "reject", "sft", "rl", "dpo", "convert"):
+        assert f"  {stage} " in out
+
+
+def test_every_stage_says_what_it_does_in_one_line():
+    for name, line in cli.stages().items():
+        assert 20 <= len(line) <= 140 and line[0].isupper() and line.rstrip().endswith((".", "`.")), (name, line)
+
+
+def test_a_file_without_main_is_no_stage(tmp_path):
+    (tmp_path / "a.py").write_text('"""Does a.\n\nMore."""\ndef main(argv=None):\n    return 0\n')
+    (tmp_path / "b.py").write_text('"""Does b."""\n')
+    (tmp_path / "_c.py").write_text('"""Does c."""\ndef main(): pass\n')
+    (tmp_path / "cli.py").write_text('"""Does d."""\ndef main(): pass\n')
+    assert cli.stages(tmp_path) == {"a": "Does a."}
+
+
+def test_a_stage_gets_its_flags_and_its_status_comes_back(tmp_path, capsys):
+    assert cli.main(["libra", "bench", f"--workdir={tmp_path}"]) == 2
+    assert "--config.examples is empty" in capsys.readouterr().err
+    assert cli.main(["libra", "bench", "--help"]) == 0
+    assert "--config.bootstrap.level=0.95" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("typed, meant", [("bnech", "bench"), ("curat", "curate"), ("convrt", "convert")])
+def test_a_mistyped_stage_names_the_nearest(typed, meant, capsys):
+    assert cli.main(["libra", typed]) == 2
+    assert f"no stage {typed!r}; the nearest is {meant!r}" in capsys.readouterr().err
+
+
+def test_no_arguments_show_the_usage_as_an_error(capsys):
+    assert cli.main(["libra"]) == 2
+    assert "usage: libra STAGE" in capsys.readouterr().err
+
+
+def test_no_stage_feels_tensorflow_until_it_feeds_data():
+    code = ("import importlib, sys\nfrom libra_jax.stages import cli\n"
+            "for name in cli.stages():\n    importlib.import_module(f'libra_jax.stages.{name}')\n"
+            "print(sorted({'tensorflow', 'seqio', 'torch'} & set(sys.modules)))")
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr[-2000:]
+    assert found.stdout.split("\n")[-2] == "[]"
