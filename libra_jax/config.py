@@ -134,7 +134,7 @@ def main(run: Callable[[Any, pathlib.Path], Any], default: Any, argv: Sequence[s
     if not values.workdir:
         print("error: --workdir is needed: a folder for the results", file=sys.stderr)
         return 2
-    logging.set_verbosity(logging.INFO)
+    logging.set_verbosity(logging.WARNING)  # stages report their own progress
     workdir = pathlib.Path(values.workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     (workdir / "run_config.json").write_text(to_json(config) + "\n", encoding="utf-8")
