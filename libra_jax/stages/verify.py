@@ -2,8 +2,10 @@
 
     libra verify --workdir=DIR --config.problems=problems.jsonl --config.rollouts=rollouts.jsonl
     libra verify --workdir=DIR --config.format=gsm8k_gpt3 --config.rollouts=gsm8k_gpt3_solutions.jsonl.gz
+    libra verify --workdir=DIR --config.format=math_qwen --config.rollouts=math_qwen2.5_math.jsonl.gz
 
-Writes verified.jsonl and summary.json; for published rollout files also problems.jsonl and disagreements.jsonl.
+Writes verified.jsonl and summary.json; of a published file also problems.jsonl and disagreements.jsonl. A killed run
+goes on where it stopped and ends with the same bytes.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import gzip
+import itertools
 import json
 import os
 import pathlib
@@ -22,17 +25,21 @@ from typing import Literal
 from libra_jax import config as configs
 from libra_jax import records
 from libra_jax.records import Problem, Rollout, VerifiedRollout
-from libra_jax.verify import batch, extract
+from libra_jax.stages import rollout as rollouts
+from libra_jax.verify import batch, equal, extract
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-    """Attributes:
-    rollouts: JSON lines of Rollout, or a published file (also .gz) of another format.
-    problems: JSON lines of Problem with answers; published files bring their own.
-    format: "gsm8k_gpt3" (openai/grade-school-math, example_model_solutions), "math_qwen" (QwenLM/Qwen2.5-Math).
-    num_workers: processes; 0 for one a core.
-    timeout: seconds a pair may take before it is undecided.
+    """What is verified, and how.
+
+    Attributes:
+      rollouts: JSON lines of Rollout, or a published file of another format (that also gzipped, .gz).
+      problems: JSON lines of Problem with answers; published files bring their own.
+      format: "records"; "gsm8k_gpt3": example_model_solutions.jsonl of openai/grade-school-math; "math_qwen":
+        eval_rm_maj_example of QwenLM/Qwen2.5-Math.
+      num_workers: processes; 0 for one a core.
+      timeout: seconds a pair may take before it is undecided.
     """
 
     rollouts: str = ""
@@ -42,70 +49,184 @@ class Config:
     timeout: float = 5.0
 
 
-Labelled = tuple[Rollout, bool | None]
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Disagreement:
+    """A response that the rules decide otherwise than its published label; `published_reference` is what that was
+    decided by, where the reference used here differs."""
+
+    problem_id: str
+    policy: str
+    sample: int
+    extracted: str | None
+    reference: str
+    published_reference: str
+    published: bool
+    correct: bool | None
+    why: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Published:
+    """A published file: its problems, and its responses with their labels; `references` as published, by problem."""
+
+    problems: dict[str, Problem]
+    references: dict[str, str]
+    rollouts: tuple[Rollout, ...]
+    labels: tuple[bool, ...]
 
 
 def run(config: Config, workdir: pathlib.Path) -> dict:
-    """Writes the decisions; a killed run goes on where it stopped. Returns counts, and agreement with labels.
+    """Writes the decisions to `workdir`; returns counts, and the agreement with published labels.
 
-    ValueError for a missing path, a rollout of an unknown problem, or a problem without an answer.
+    Broken lines are set aside in problems.rejected.jsonl and rollouts.rejected.jsonl of `workdir` and counted. A
+    rollout of an unknown problem, or of one without an answer, is undecided and counted. Raises ValueError for a
+    missing path in the config, or when what an earlier, killed run left is of another config or input.
     """
-    if not config.rollouts or (config.format == "records" and not config.problems):
-        raise ValueError("--config.rollouts (and, for format=records, --config.problems) is empty; expected a file")
+    rollouts.need(config, "rollouts", *(["problems"] if config.format == "records" else []))
+    workdir.mkdir(parents=True, exist_ok=True)
     rejected: list[str] = []
+    published = None
     if config.format == "records":
-        aside = workdir / "rollouts.rejected.jsonl"
-        problems = {each.id: each for each in records.read(config.problems, Problem)}
-        labelled: list[Labelled] = [(rollout, None) for rollout in
-                                    records.read(config.rollouts, Rollout, rejected=rejected, aside=aside)]
+        aside = workdir / "problems.rejected.jsonl"
+        problems = {each.id: each for each in records.read(config.problems, Problem, rejected=rejected, aside=aside)}
+        given = records.read(config.rollouts, Rollout, rejected=rejected, aside=workdir / "rollouts.rejected.jsonl")
+        total = _lines(config.rollouts)
     else:
-        problems, labelled = READERS[config.format](config.rollouts)
+        published = READERS[config.format](config.rollouts)
+        problems, given, total = published.problems, iter(published.rollouts), len(published.rollouts)
         records.write(workdir / "problems.jsonl", problems.values())
-    for rollout, _ in labelled:
-        problem = problems.get(rollout.problem_id)
-        if problem is None or problem.answer is None:
-            what = "is not among the problems" if problem is None else "has no answer to verify against"
-            raise ValueError(f"problem {rollout.problem_id!r} of a rollout {what}; give the file it was drawn from")
-    decided = _decide(config, workdir, problems, labelled)
-    counts = collections.Counter({True: "correct", False: "incorrect", None: "undecided"}[each.correct]
-                                 for each in decided)
-    summary = {"rollouts": len(decided), "broken_lines": len(rejected),
+    counts = _verify(config, workdir, problems, given, total)
+    summary = {"rollouts": counts.total(), "broken_lines": len(rejected),
                **{name: counts[name] for name in ("correct", "incorrect", "undecided")}}
-    labels = [label for _, label in labelled]
-    if labels and labels[0] is not None:
-        against = [{"published": label, "reference": problems[each.problem_id].answer,
-                    "extracted": extract.extract(each.text), **dataclasses.asdict(each)}
-                   for each, label in zip(decided, labels, strict=True) if each.correct is not label]
-        (workdir / "disagreements.jsonl").write_text(
-            "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in against), encoding="utf-8")
-        summary |= {"agreement": 1 - len(against) / len(labels), "disagreements": len(against)}
-    (workdir / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    if published:
+        summary |= _agreement(published, workdir)
+    partial = workdir / "summary.json.partial"
+    partial.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    partial.replace(workdir / "summary.json")
     print(" ".join(f"{name}={value}" for name, value in summary.items()))
+    for line in rejected[:10]:
+        print(f"  set aside: {line}")
     return summary
 
 
-def _decide(config: Config, workdir: pathlib.Path, problems: dict[str, Problem],
-            labelled: list[Labelled]) -> list[VerifiedRollout]:
-    out = records.Appender(workdir / "verified.jsonl", VerifiedRollout)
-    decided = list(out.done)
+def _verify(config: Config, workdir: pathlib.Path, problems: dict[str, Problem],
+            given: Iterator[Rollout], total: int) -> collections.Counter:
+    """Writes verified.jsonl, streaming; `total` is for progress. Returns counts by decision."""
+    same = dataclasses.replace(config, num_workers=0)  # which changes no result
+    inputs = ("rollouts", "problems") if config.problems else ("rollouts",)
+    out = rollouts.resume(workdir / "verified.jsonl", VerifiedRollout, same, inputs=inputs)
+    counts = collections.Counter(_name(record.correct) for record in out.done)
+    skip = len(out.done)
+    rest = itertools.islice(given, skip, None)
     if out.finished:
-        return decided
-    rest = [rollout for rollout, _ in labelled[len(decided):]]
-    start = last = time.monotonic()
-    pairs = ((rollout.text, problems[rollout.problem_id].answer) for rollout in rest)
-    decisions = batch.decide(pairs, num_workers=config.num_workers or os.cpu_count(), timeout=config.timeout)
-    for number, (rollout, decision) in enumerate(zip(rest, decisions, strict=True), 1):
-        record = VerifiedRollout(**dataclasses.asdict(rollout), correct=decision.correct, decided_by="rule",
-                                 why=decision.why)
+        collections.deque(rest, maxlen=0)  # broken lines are counted again
+        return counts
+    waiting: collections.deque[Rollout] = collections.deque()
+
+    def pairs() -> Iterator[tuple[str, str]]:
+        for each in rest:
+            waiting.append(each)
+            problem = problems.get(each.problem_id)
+            # Without a reference there is nothing to read in the text, either.
+            yield (each.text, problem.answer) if problem and problem.answer else ("", "")
+
+    progress = _Progress(total - skip)
+    for decision in batch.decide(pairs(), num_workers=config.num_workers or os.cpu_count(), timeout=config.timeout):
+        each = waiting.popleft()
+        problem = problems.get(each.problem_id)
+        correct, why = decision.correct, decision.why
+        if problem is None or not problem.answer:
+            what = "is not among the problems" if problem is None else "has no answer"
+            correct, why = None, f"undecided: problem {each.problem_id!r} {what}"
+        record = VerifiedRollout(**dataclasses.asdict(each), correct=correct, decided_by="rule", why=why)
         out.append(record)
-        decided.append(record)
-        if time.monotonic() - last > 5 or number == len(rest):
-            last = time.monotonic()
-            rate = number / (last - start)
-            print(f"verify: {number}/{len(rest)}, {rate:,.0f}/s, {(len(rest) - number) / rate:.0f} s left",
-                  file=sys.stderr, flush=True)
+        counts[_name(correct)] += 1
+        progress.step(counts["undecided"])
     out.finish()
-    return decided
+    progress.end(counts["undecided"])
+    return counts
+
+
+class _Progress:
+    """A line on standard error every five seconds: how many, how fast, how long still."""
+
+    def __init__(self, total: int):
+        self._total, self._done = total, 0
+        self._start = self._last = time.monotonic()
+
+    def step(self, undecided: int) -> None:
+        self._done += 1
+        if time.monotonic() - self._last > 5:
+            self.end(undecided)
+
+    def end(self, undecided: int) -> None:
+        self._last = time.monotonic()
+        rate = max(self._done / max(self._last - self._start, 1e-9), 1e-9)
+        left = max(0, self._total - self._done) / rate
+        print(f"verify: {self._done:,} of {self._total:,}, {rate:,.0f}/s, {left:.0f} s left, {undecided:,} undecided",
+              file=sys.stderr, flush=True)
+
+
+def _agreement(published: Published, workdir: pathlib.Path) -> dict:
+    """Writes disagreements.jsonl; returns shares of all responses, undecided ones counting as disagreement.
+
+    `agreement_on_intact_references` leaves out the problems whose published reference is damaged: there the published
+    labels say nothing of the rules.
+    """
+    verified = list(records.read(workdir / "verified.jsonl", VerifiedRollout))
+    against = [
+        Disagreement(problem_id=each.problem_id, policy=each.policy, sample=each.sample,
+                     extracted=extract.extract(each.text), reference=published.problems[each.problem_id].answer or "",
+                     published_reference=published.references[each.problem_id], published=label,
+                     correct=each.correct, why=each.why)
+        for each, label in zip(verified, published.labels, strict=True) if each.correct is not label]
+    records.write(workdir / "disagreements.jsonl", against)
+    damaged = {name for name, problem in published.problems.items() if published.references[name] != problem.answer}
+    intact = sum(each.problem_id not in damaged for each in verified)
+    wrong = sum(each.problem_id not in damaged for each in against)
+    return {"disagreements": len(against), "agreement": 1 - len(against) / max(1, len(verified)),
+            "agreement_on_intact_references": 1 - wrong / max(1, intact), "damaged_references": sorted(damaged)}
+
+
+def read_gsm8k_gpt3(path: str) -> Published:
+    """Problems with a solution and a published label of each of four models; numbered by line, from 0."""
+    problems, references, responses, labels = {}, {}, [], []
+    for number, row in enumerate(_rows(path)):
+        reference = extract.extract(row["ground_truth"])
+        problem = Problem(id=f"gsm8k-{number:04d}", source="gsm8k", question=row["question"], answer=reference)
+        problems[problem.id], references[problem.id] = problem, reference or ""
+        for policy in ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification"):
+            responses.append(_rollout(problem, policy, 0, row[policy]["solution"]))
+            labels.append(row[policy]["is_correct"])
+    return Published(problems=problems, references=references, rollouts=tuple(responses), labels=tuple(labels))
+
+
+def read_math_qwen(path: str) -> Published:
+    r"""Problems of MATH, each with 8 responses and published labels; numbered by the file's own `idx`.
+
+    The reference is the published `gt`, unless the file's own solution (`gt_cot`) ends in another \boxed answer: `gt`
+    was made from that by a normalisation that takes letters away ("4:30 p.m." became "4:30p.."), so the box is right.
+    """
+    problems, references, responses, labels = {}, {}, [], []
+    for row in _rows(path):
+        solved = extract.extract(row["gt_cot"])
+        damaged = solved is not None and equal.equal(row["gt"], solved) is not True
+        problem = Problem(id=f"math-{row['idx']:04d}", source="math", question=row["question"],
+                          answer=solved if damaged else row["gt"], level=row["level"])
+        problems[problem.id], references[problem.id] = problem, row["gt"]
+        for sample, (text, score) in enumerate(zip(row["response"], row["score"], strict=True)):
+            responses.append(_rollout(problem, "qwen2.5-math", sample, text))
+            labels.append(bool(score))
+    return Published(problems=problems, references=references, rollouts=tuple(responses), labels=tuple(labels))
+
+
+READERS = {"gsm8k_gpt3": read_gsm8k_gpt3, "math_qwen": read_math_qwen}
+
+
+def _rollout(problem: Problem, policy: str, sample: int, text: str) -> Rollout:
+    # The published files count no tokens and do not say how a response ended; words stand in for tokens.
+    return Rollout(problem_id=problem.id, policy=policy, sample=sample, text=text, num_tokens=len(text.split()),
+                   finish="stop")
 
 
 def _rows(path: str) -> Iterator[dict]:
@@ -114,42 +235,17 @@ def _rows(path: str) -> Iterator[dict]:
         for number, line in enumerate(lines, 1):
             try:
                 yield json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{path}:{number}: not JSON: {error}") from None
+            except ValueError as error:
+                raise ValueError(f"{path}:{number}: not JSON: {error}; is --config.format right?") from None
 
 
-def read_gsm8k_gpt3(path: str) -> tuple[dict[str, Problem], list[Labelled]]:
-    """660 problems, each with a solution and a published label of four models."""
-    problems, labelled = {}, []
-    for number, row in enumerate(_rows(path)):
-        problem = Problem(id=f"gsm8k-{number:04d}", source="gsm8k", question=row["question"],
-                          answer=extract.extract(row["ground_truth"]))
-        problems[problem.id] = problem
-        for policy in ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification"):
-            text = row[policy]["solution"]
-            labelled.append((_rollout(problem, policy, 0, text), row[policy]["is_correct"]))
-    return problems, labelled
+def _lines(path: str) -> int:
+    with open(path, "rb") as file:
+        return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
 
 
-def read_math_qwen(path: str) -> tuple[dict[str, Problem], list[Labelled]]:
-    """50 problems of MATH, each with 8 responses of Qwen2.5-Math and published labels."""
-    problems, labelled = {}, []
-    for row in _rows(path):
-        problem = Problem(id=f"math-{row['idx']}", source="math", question=row["question"], answer=row["gt"],
-                          level=str(row.get("level")))
-        problems[problem.id] = problem
-        for sample, (text, score) in enumerate(zip(row["response"], row["score"], strict=True)):
-            labelled.append((_rollout(problem, "qwen2.5-math", sample, text), bool(score)))
-    return problems, labelled
-
-
-def _rollout(problem: Problem, policy: str, sample: int, text: str) -> Rollout:
-    # The published files do not count tokens; words stand in for them.
-    return Rollout(problem_id=problem.id, policy=policy, sample=sample, text=text, num_tokens=len(text.split()),
-                   finish="stop")
-
-
-READERS = {"gsm8k_gpt3": read_gsm8k_gpt3, "math_qwen": read_math_qwen}
+def _name(correct: bool | None) -> str:
+    return {True: "correct", False: "incorrect", None: "undecided"}[correct]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

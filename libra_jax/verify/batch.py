@@ -1,29 +1,31 @@
-"""Decides many (solution, reference) pairs on all cores, each bounded in time and memory.
+"""Decides many (solution, reference) pairs on all cores, each bounded in time and memory, in their order.
 
-What the exact path decides never leaves this process. The rest goes to worker processes with a memory limit; one that
-hangs or dies is killed and replaced, and its pair is undecided.
+Pairs go to workers in chunks; a worker extracts, compares exactly, and only where that does not decide calls
+math-verify. A pair at which a worker hangs or dies is undecided; the worker is replaced and goes on behind it.
 """
 
 from __future__ import annotations
 
 import collections
 import dataclasses
-import multiprocessing
+import multiprocessing.connection
 import os
-import resource
-import time
-from collections.abc import Iterable, Iterator
-from multiprocessing.connection import Connection
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
-from libra_jax.verify import equal, extract
+from libra_jax.verify import equal, extract, workers
 
-MEMORY = 4 << 30  # bytes of address space a worker may take
-AHEAD = 64  # pairs under way for each worker
+CHUNK = 64  # pairs a worker is given at once
+CHUNK_SIZE = 1 << 20  # characters after which a chunk is closed
+AHEAD = 4  # chunks under way or waiting for their turn, for each worker
+HEAVY = 20_000  # characters of a text that is announced before it is read
+SHOWN = 80  # characters of an answer in `why`
+KEPT = 1_000  # characters of an answer in `extracted`
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Decision:
-    """`correct` None: undecided. `extracted` is the final answer found (None: none); `why` says how it was decided."""
+    """`correct` None: undecided. `extracted`: the final answer (its first KEPT characters), None if there is none."""
 
     correct: bool | None
     extracted: str | None
@@ -32,128 +34,97 @@ class Decision:
 
 def decide(pairs: Iterable[tuple[str, str]], *, num_workers: int | None = None,
            timeout: float = 5.0) -> Iterator[Decision]:
-    """Streams a decision for each (solution text, reference answer), in their order.
+    """Streams a decision for each (solution text, reference answer).
 
-    A solution without a final answer is incorrect. `timeout`: seconds a pair may take before it is undecided.
+    A solution without a final answer is incorrect: it did not answer. Undecided is what cannot be compared: hostile or
+    unreadable answers, and what takes longer than `timeout` seconds. `num_workers`: processes, default one a core.
+    Results do not depend on `num_workers`; no more than AHEAD chunks a worker are read ahead of what is taken.
     """
-    workers = [_Worker(timeout) for _ in range(num_workers or os.cpu_count() or 1)]
-    waiting: collections.deque[_Job] = collections.deque()
+    return _stream(({"text": text, "reference": reference} for text, reference in pairs), num_workers, timeout)
+
+
+def compare(pairs: Iterable[tuple[str, str]], *, num_workers: int | None = None,
+            timeout: float = 5.0) -> Iterator[Decision]:
+    """As `decide`, for pairs of (answer, reference answer): nothing is extracted."""
+    return _stream(({"answer": answer, "reference": reference} for answer, reference in pairs), num_workers, timeout)
+
+
+def answer(item: dict[str, str], heavy: Callable[[], None]) -> tuple[bool | None, str | None, str]:
+    """The worker's part: correct, extracted and why of one item; calls `heavy` before what may take long."""
+    reference = item["reference"]
+    if len(item.get("text", "")) + len(reference) > HEAVY:
+        heavy()
+    found = item["answer"] if "answer" in item else extract.extract(item["text"])
+    if found is None:
+        return False, None, "no final answer found"
+    kept = found[:KEPT]
+    decided = equal.fast_equal(found, reference)
+    if decided is None:
+        reason = equal.hostile(found) or equal.hostile(reference)
+        if reason:
+            return None, kept, f"undecided: {reason}"
+        heavy()
+        decided = equal.slow_equal(found, reference)
+    verb = {True: "equals", False: "differs from", None: "and"}[decided]
+    why = f"{_shown(found)} {verb} the reference {_shown(reference)}"
+    return decided, kept, why if decided is not None else f"undecided: cannot compare {why}"
+
+
+def _stream(items: Iterator[dict[str, str]], num_workers: int | None, timeout: float) -> Iterator[Decision]:
+    if timeout <= 0:
+        raise ValueError(f"timeout={timeout}: expected seconds above 0")
+    chunks = _chunks(items)
+    pool = [workers.Worker("decide", timeout) for _ in range(num_workers or os.cpu_count() or 1)]
+    doing: dict[int, tuple[list, list]] = {}  # worker: the chunk that it is at, and its results so far
+    queue: collections.deque[tuple[list, list]] = collections.deque()  # chunks in order, with their results
+    following = next(chunks, None)
     try:
-        for text, reference in pairs:
-            waiting.append(_quick(text, reference))
-            _serve(workers, waiting)
-            while waiting and (waiting[0].decision or len(waiting) > AHEAD * len(workers)):
-                while waiting[0].decision is None:
-                    _serve(workers, waiting, wait=True)
-                yield waiting.popleft().decision
-        while waiting:
-            while waiting[0].decision is None:
-                _serve(workers, waiting, wait=True)
-            yield waiting.popleft().decision
+        while following or queue:
+            for index, worker in enumerate(pool):
+                if index in doing:
+                    chunk, results = doing[index]
+                    results += [_decision(result, item, timeout)
+                                for result, item in zip(worker.collect(), chunk[len(results):], strict=False)]
+                    if len(results) == len(chunk):
+                        del doing[index]
+                if following and index not in doing and len(queue) < AHEAD * len(pool):
+                    doing[index] = (following, [])
+                    queue.append(doing[index])
+                    worker.give(following)
+                    following = next(chunks, None)
+            while queue and len(queue[0][0]) == len(queue[0][1]):
+                yield from queue.popleft()[1]
+            if doing:
+                busy = [pool[index] for index in doing]
+                multiprocessing.connection.wait([worker.pipe for worker in busy],
+                                                min(0.5, *(worker.wait_seconds() for worker in busy)))
     finally:
-        for worker in workers:
+        for worker in pool:
             worker.stop()
 
 
-@dataclasses.dataclass
-class _Job:
-    answer: str
-    reference: str
-    decision: Decision | None = None
-    given: bool = False
+def _chunks(items: Iterator[dict[str, str]]) -> Iterator[list[dict[str, str]]]:
+    chunk: list[dict[str, str]] = []
+    size = 0
+    for item in items:
+        chunk.append(item)
+        size += sum(map(len, item.values()))
+        if len(chunk) >= CHUNK or size >= CHUNK_SIZE:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
 
 
-def _quick(text: str, reference: str) -> _Job:
-    answer = extract.extract(text)
-    if answer is None and len(text) > extract.MAX_TEXT:
-        why = f"no final answer in the last {extract.MAX_TEXT} of {len(text)} characters"
-        return _Job("", reference, Decision(correct=None, extracted=None, why=why))
-    if answer is None:
-        return _Job("", reference, Decision(correct=False, extracted=None, why="no final answer found"))
-    shown = answer[:200]
-    fast = equal.fast_equal(answer, reference)
-    if fast is not None:
-        return _Job(answer, reference, Decision(correct=fast, extracted=shown, why="exact comparison"))
-    reason = equal.hostile(answer) or equal.hostile(reference)
-    if reason:
-        return _Job(answer, reference, Decision(correct=None, extracted=shown, why=f"not parsed: {reason}"))
-    return _Job(answer, reference)
+def _decision(result: Any, item: dict[str, str], timeout: float) -> Decision:
+    if isinstance(result, str):
+        found = item["answer"] if "answer" in item else extract.extract(item["text"])
+        why = {workers.LATE: f"no decision within {timeout:g} s",
+               workers.BROKEN: "the comparison ran out of memory or crashed"}[result]
+        return Decision(correct=None, extracted=found and found[:KEPT], why=f"undecided: {why}")
+    correct, extracted, why = result
+    return Decision(correct=correct, extracted=extracted, why=why)
 
 
-def _serve(workers: list[_Worker], waiting: collections.deque[_Job], *, wait: bool = False) -> None:
-    """Collects what workers finished and gives them the next jobs; with `wait`, rests a moment if all are busy."""
-    for worker in workers:
-        worker.collect()
-    fresh = (job for job in waiting if job.decision is None and not job.given)
-    for worker in workers:
-        if worker.job is None and (job := next(fresh, None)) is not None:
-            worker.give(job)
-    if wait:
-        multiprocessing.connection.wait([worker.pipe for worker in workers if worker.job], timeout=0.05)
-
-
-class _Worker:
-    """One process that runs math-verify; `job` is what it is at."""
-
-    def __init__(self, timeout: float):
-        self.timeout, self.job, self.process = timeout, None, None
-        self.pipe: Connection | None = None
-
-    def give(self, job: _Job) -> None:
-        if self.process is None:
-            context = multiprocessing.get_context("spawn")
-            self.pipe, theirs = context.Pipe()
-            self.process = context.Process(target=_work, args=(theirs, self.timeout), daemon=True)
-            self.process.start()
-            theirs.close()
-            self.ready = False
-        job.given, self.job = True, job
-        self.since = time.monotonic()
-        self.pipe.send((job.answer, job.reference))
-
-    def collect(self) -> None:
-        if self.job is None:
-            return
-        try:
-            while self.pipe.poll():
-                result = self.pipe.recv()
-                if result == "ready":  # imports took a while; the job's time starts now
-                    self.ready, self.since = True, time.monotonic()
-                    continue
-                correct, why = result
-                self._end(correct, why)
-                return
-        except (EOFError, OSError):
-            self.stop()
-            self._end(None, "the checker ran out of memory or crashed")
-            return
-        if time.monotonic() - self.since > (self.timeout if self.ready else 60.0):
-            self.stop()
-            self._end(None, f"not decided within {self.timeout:g} s")
-
-    def _end(self, correct: bool | None, why: str) -> None:
-        self.job.decision = Decision(correct=correct, extracted=self.job.answer[:200], why=why)
-        self.job = None
-
-    def stop(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.join()
-            self.pipe.close()
-            self.process = None
-
-
-def _work(pipe: Connection, timeout: float) -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    equal.slow_equal("1", "2", timeout=timeout)  # imports
-    pipe.send("ready")
-    while True:
-        try:
-            answer, reference = pipe.recv()
-        except EOFError:
-            return
-        try:
-            found = equal.slow_equal(answer, reference, timeout=timeout)
-            pipe.send((found, "math-verify" if found is not None else "math-verify could not parse it"))
-        except Exception as error:  # whatever a parser raises on hostile text is one undecided pair
-            pipe.send((None, f"math-verify raised {type(error).__name__}"))
+def _shown(answer: str) -> str:
+    return repr(answer) if len(answer) <= SHOWN else repr(answer[:SHOWN]) + "..."

@@ -1,61 +1,106 @@
-"""Finds the final answer of a solution by the field's conventions, the most explicit one first.
+r"""The final answer of a response: last \boxed, else the last of "#### x", "A: x", "Answer: x", "the answer is x".
 
-The last \\boxed{...}, else the last "#### x", else the last line "A: x" (or "Answer: x"), else the last "the answer is
-x". Linear in the text; only its last MAX_TEXT characters are looked at.
+Every pattern is linear in the length of the text, so that a hostile response costs milliseconds. A number that merely
+stands somewhere in the text is never guessed to be the answer.
 """
 
 from __future__ import annotations
 
 import re
 
-MAX_TEXT = 200_000
-_BOXED = re.compile(r"\\(?:boxed|fbox)\s*(?=[{ ])")
-_HASHES = re.compile(r"^####[ \t]*(\S[^\n]*)$", re.MULTILINE)
-_LABEL = re.compile(r"^(?:\*\*)?(?:A|Answer|Final answer)(?:\*\*)?:(?:\*\*)?[ \t]*(\S[^\n]*)$",
-                    re.MULTILINE | re.IGNORECASE)
-_SENTENCE = re.compile(r"answer is:?[ \t]+((?:(?!answer is)[^\n])+)", re.IGNORECASE)
+_BRACES = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
+_BARE_BOX = re.compile(r"\\boxed\s?([A-Za-z0-9])(?![A-Za-z0-9])")
+_JOINT = re.compile(r"[\s$.]*(?:,|;|and|or|,\s?and|,\s?or|\\text\s?\{\s?(?:and|or)\s?\})[\s$]*(?:[A-Za-z]\s?=\s?)?")
+_LONGEST_JOINT = 40  # characters between two boxes of one answer
+_LONGEST_LINE = 2_000  # characters of a line after a lone "Answer:"
+_WRAPS = 5  # boxes around one answer
+_MARK = re.compile(
+    r"^[ \t]*(?P<hashes>\#{4}(?!\#))|^[ \t>*_]*(?P<letter>(?-i:A):)"
+    r"|\banswer(?:[ \t]to[^\n.:=]{1,60}?)?[ \t]?[*_]{0,2}[ \t]?(?:is\b(?:[ \t]?:)?|:|=)",
+    re.MULTILINE | re.IGNORECASE)
+_SENTENCE_END = re.compile(r"(?<![AaPp]\.[Mm])[.!?](?=\s+[A-Z\\$*(]|\s*$)")
+_I_HOPE = re.compile(r"[.,;]?\s{0,3}I hope\b.*$", re.IGNORECASE)
 
 
 def extract(text: str) -> str | None:
-    """The final answer as written, without surrounding dollars and the sentence's full stop; None if there is none."""
-    text = text[-MAX_TEXT:]
-    boxed = _last_boxed(text)
-    if boxed is not None:
-        return boxed
-    for pattern in (_HASHES, _LABEL, _SENTENCE):
-        found = None
-        for found in pattern.finditer(text):
-            pass
-        if found:
-            return _trim(found[1])
+    r"""Returns the final answer as it stands in `text`, without its surroundings, or None where none is given.
+
+    The last complete \boxed{...} wins over all else; boxes joined by a comma, "and" or "or" are one answer of several
+    parts. Otherwise the last marked answer counts: a line "#### x" or "A: x", or "(the) (final) answer is x" and
+    "Answer: x", up to the end of its sentence; after "Answer:" at the end of a line, the next line.
+    """
+    box = _boxed(text)
+    if box is not None:
+        return box
+    for mark in reversed(list(_MARK.finditer(text))):
+        answer = _after(text, mark)
+        if answer:
+            return answer
     return None
 
 
-def _last_boxed(text: str) -> str | None:
-    """The content of the last \\boxed whose braces close; "\\boxed 5" takes what follows up to a space or dollar."""
-    for found in reversed(list(_BOXED.finditer(text))):
-        start = found.end()
-        if text[start : start + 1] == " ":
-            rest = re.match(r"\s*([^\s$]+)", text[start : start + 200])
-            if rest and not rest[1].startswith("{"):
-                return rest[1]
-            start = text.find("{", start)
-            if start < 0:
-                continue
-        depth = 0
-        for place in range(start, min(len(text), start + 20_000)):
-            char = text[place]
-            if char == "{" and text[place - 1] != "\\":
-                depth += 1
-            elif char == "}" and text[place - 1] != "\\":
-                depth -= 1
-                if depth == 0:
-                    return text[start + 1 : place].strip()
-    return None
+def _boxed(text: str) -> str | None:
+    if "\\boxed" not in text and "\\fbox" not in text:
+        return None
+    opened: list[tuple[bool, int, int]] = []  # whether a box, start of the command, start of the content
+    boxes: list[tuple[int, int, int]] = []  # start of the command, start and end of the content
+    for match in _BRACES.finditer(text):
+        token = match.group()
+        if token == "}":
+            if opened:
+                is_box, command, start = opened.pop()
+                if is_box:
+                    while boxes and boxes[-1][0] > command:  # the boxes inside this one
+                        boxes.pop()
+                    boxes.append((command, start, match.start()))
+        elif token.endswith("{") and token != "\\{":
+            opened.append((len(token) > 1, match.start(), match.end()))
+    boxes = [box for box in boxes if text[box[1]:box[2]].strip()]
+    if not boxes:
+        bare = _BARE_BOX.findall(text)
+        return bare[-1] if bare else None
+    last = len(boxes) - 1
+    first = last
+    while first and _joined(text, boxes[first - 1], boxes[first]):
+        first -= 1
+    parts = list(dict.fromkeys(_unboxed(text[start:end]) for _, start, end in boxes[first:]))
+    return ", ".join(parts)
 
 
-def _trim(answer: str) -> str:
-    answer = answer.strip().rstrip(".").strip()
-    if len(answer) > 1 and answer[0] == answer[-1] == "$":
+def _joined(text: str, one: tuple[int, int, int], other: tuple[int, int, int]) -> bool:
+    between = text[one[2] + 1:min(other[0], one[2] + 2 + _LONGEST_JOINT)]
+    return _JOINT.fullmatch(between) is not None
+
+
+def _unboxed(content: str) -> str:
+    r"""Takes away boxes that wrap the whole content, as in \boxed{\boxed{5}}."""
+    content = content.strip()
+    for _ in range(_WRAPS):
+        match = re.match(r"\\(?:boxed|fbox)\s*\{", content)
+        if not match or not content.endswith("}"):
+            break
+        content = content[match.end():-1].strip()
+    return content
+
+
+def _after(text: str, mark: re.Match) -> str:
+    """What a mark announces: the rest of its line, or of its sentence if it is a sentence."""
+    end = text.find("\n", mark.end())
+    line = text[mark.end():] if end < 0 else text[mark.end():end]
+    if mark["hashes"] or mark["letter"]:
+        return _trimmed(line)
+    if end >= 0 and not line.strip(" \t*_:$"):  # "Answer:" alone; the answer is on the next line
+        line = text[end:end + _LONGEST_LINE].lstrip("\n").partition("\n")[0]
+    line = _I_HOPE.sub("", line)
+    stop = _SENTENCE_END.search(line)
+    return _trimmed(line[:stop.start()] if stop else line)
+
+
+def _trimmed(answer: str) -> str:
+    """Without the blanks, emphasis, full stop and single pair of dollars around it."""
+    answer = answer.strip(" \t\r\n*_:")
+    if answer.endswith((".", ",", ";")) and not answer.lower().endswith("m."):  # "4:30 p.m." keeps its own
+        answer = answer[:-1].rstrip(" *_")
+    if len(answer) > 1 and answer[0] == answer[-1] == "$" and answer.count("$") == 2:
         answer = answer[1:-1]
     return answer.strip()

@@ -1,0 +1,113 @@
+r"""One way to write an answer: what people write in many ways, math-verify or the exact path then reads in one.
+
+Worked: canonical(r"$\dfrac12$.") == r"\frac{1}{2}"; canonical("$1{,}200$ dollars") == "1200";
+canonical(r"4:30 \text{ PM}") == canonical("4:30 p.m.") == r"\text{4:30pm}"; canonical("12 3/5") == r"12\frac{3}{5}".
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+_NUMBER = r"[+-]?(?:\d+(?:\.\d+)?|\.\d+)"
+_SIGNS = str.maketrans({
+    "−": "-", "–": "-", "×": r"\times ", "·": r"\cdot ", "÷": r"\div ", "π": r"\pi ", "∞": r"\infty ", "≤": r"\le ",
+    "≥": r"\ge ", "√": r"\sqrt ", "°": r"^{\circ}", "\u00a0": " ", "\u2009": " ", "\u202f": " ", "\n": " ", "\t": " ",
+    "½": r"\frac{1}{2}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}"})
+_LOOKS = (  # what changes how an answer looks and not what it is
+    (re.compile(r"\\(?:left|right|displaystyle|bigl?|bigr?|Bigl?|Bigr?|limits)(?![A-Za-z])\.?"), ""),
+    (re.compile(r"\\(?:d|t|c)frac(?![A-Za-z])"), r"\\frac"),
+    (re.compile(r"\\(?:mathrm|textrm|textbf|textit|textnormal|mbox|bf|rm)\s*(?=\{)"), r"\\text"),
+    (re.compile(r"\\frac\s*(\d)\s*(\d)(?!\d)"), r"\\frac{\1}{\2}"),
+    (re.compile(r"\\frac\s*(\d)\s*(?=\{)"), r"\\frac{\1}"),
+    (re.compile(r"(\\frac\{[^{}]*\})\s*(\d)(?!\d)"), r"\1{\2}"),
+    (re.compile(r"\{\s*,\s*\}"), ","),
+    (re.compile(r"\\!"), ""),
+    (re.compile(r"\\[,;: ]|\\q?quad(?![A-Za-z])|(?<!\\)~"), " "),
+    (re.compile(r"\\\$|\$|€|£|¥"), ""),
+    (re.compile(r"\\%"), "%"),
+    (re.compile(r"\\text ?\{ ?infinity ?\}|(?<![A-Za-z\\])infinity(?![A-Za-z])"), r"\\infty"),
+    (re.compile(r" {2,}"), " "))
+_GROUPED = re.compile(r"([+-]?[1-9]\d{0,2})((?:,\d{3})+|(?: \d{3})+)(?![\d,])(?=$|[.%^A-Za-z\\ ])")
+_MIXED = re.compile(r"([+-]?\d+) (\d+)/(\d+)")
+_SLASH = re.compile(r"([+-]?\d+) ?/ ?(\d+)")
+_REPEATING = re.compile(r"([+-]?\d*)\.(\d*)(?:\\overline|\\bar)\s?\{(\d+)\}")
+_DEGREES = re.compile(rf"({_NUMBER}) ?(?:\^ ?\{{? ?\\(?:circ|degree) ?\}}?)")
+_CLOCK = re.compile(r"(?:\\text ?\{)?(\d{1,2}(?::\d\d)?) ?(?:\\text ?\{)? ?([AaPp])\.? ?[Mm]\.?\}?")
+_SCALED = re.compile(rf"({_NUMBER}) ?(hundred|thousand|million|billion|trillion)(?: [a-z]{{2,}})?")
+_SCALES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_COUNTED = re.compile(
+    rf"({_NUMBER}|[+-]?\d+/\d+) ?([A-Za-z]{{4,}}(?: [A-Za-z]{{2,}}){{0,3}}|[ckm]?m|kg|ft|lbs?|hrs?|mph)"
+    r"(?:\^ ?\{?[23]\}?)?")
+# Words after a number that change its value; only other words ("18 eggs") are a unit that may be left out.
+_NOT_UNITS = frozenset(
+    "and or to plus minus times over half halves third thirds fourth fourths quarter quarters fifth fifths sixth "
+    "sixths eighth eighths tenth tenths dozen percent percentage pct pi sqrt sin cos tan cot sec csc log ln exp mod "
+    "base alpha beta gamma delta theta lambda sigma omega am pm below negative under squared cubed cents cent "
+    "factorial hundred thousand million billion trillion".split())
+_WORDS = re.compile(r"\\text ?\{ ?\(?([A-Za-z]+(?:[ -][A-Za-z]+)*)\)?\.? ?\}|([A-Za-z]{4,}(?: [A-Za-z]+)*)")
+
+
+def canonical(answer: str) -> str:
+    """The answer in one way of writing; linear in its length up to constants. Never evaluates anything."""
+    answer = _bare(answer.translate(_SIGNS))
+    for pattern, replacement in _LOOKS:
+        answer = pattern.sub(replacement, answer)
+    answer = answer.strip()
+    if match := _GROUPED.match(answer):
+        answer = match[1] + re.sub(r"[, ]", "", match[2]) + answer[match.end():]
+    for pattern, write in _FORMS:
+        if match := pattern.fullmatch(answer):
+            return write(match) or answer
+    return answer
+
+
+def word(text: str) -> str | None:
+    r"""The word or words of a canonical answer that is text alone, lower case: r"\text{Evelyn}" is "evelyn"."""
+    return text[6:-1] if text.startswith("\\text{") and text.endswith("}") else None
+
+
+def _bare(answer: str) -> str:
+    """Without math delimiters, emphasis, quotes and a sentence's punctuation around it."""
+    before = None
+    while answer != before:
+        before = answer
+        answer = answer.strip(" *_\"`")
+        if answer.endswith((".", ",", ";", ":")) and not re.search(r"[AaPp]\. ?[Mm]\.$", answer[-6:]):
+            answer = answer[:-1]
+        for opening, closing in (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]")):
+            inside = answer[len(opening):-len(closing)]
+            if answer.startswith(opening) and answer.endswith(closing) and inside and opening not in inside:
+                answer = inside
+    return answer
+
+
+def _repeating(match: re.Match) -> str | None:
+    whole, start, cycle = match.groups()
+    if len(start) + len(cycle) > 12:
+        return None
+    value = Fraction(int(start + cycle) - int(start or 0), 10 ** len(start) * (10 ** len(cycle) - 1))
+    value = value + abs(int(whole)) if whole.strip("+-") else value
+    return f"{'-' if whole.startswith('-') else ''}\\frac{{{value.numerator}}}{{{value.denominator}}}"
+
+
+def _scaled(match: re.Match) -> str | None:
+    if len(match[1]) > 15:
+        return None
+    value = Fraction(match[1]) * _SCALES[match[2]]
+    return str(value.numerator) if value.denominator == 1 else f"{value.numerator}/{value.denominator}"
+
+
+def _counted(match: re.Match) -> str | None:
+    return None if _NOT_UNITS & set(match[2].lower().split()) else match[1]
+
+
+_FORMS = (
+    (_MIXED, lambda match: f"{match[1]}\\frac{{{match[2]}}}{{{match[3]}}}"),
+    (_SLASH, lambda match: f"\\frac{{{match[1]}}}{{{match[2]}}}"),
+    (_REPEATING, _repeating),
+    (_DEGREES, lambda match: match[1]),
+    (_CLOCK, lambda match: f"\\text{{{match[1].removesuffix(':00').removeprefix('0')}{match[2].lower()}m}}"),
+    (_SCALED, _scaled),
+    (_WORDS, lambda match: f"\\text{{{(match[1] or match[2]).lower()}}}"),
+    (_COUNTED, _counted))

@@ -1,0 +1,79 @@
+"""`libra verify`: published files against their labels, kills, broken lines, rollouts that cannot be verified."""
+
+import json
+
+import pytest
+
+from libra_jax import records
+from libra_jax.records import Problem, Rollout, VerifiedRollout
+from libra_jax.stages import verify
+
+
+def rollout(number, text, problem="p"):
+    return Rollout(problem_id=problem, policy="q", sample=number, text=text, num_tokens=1, finish="stop")
+
+
+@pytest.fixture
+def config(tmp_path):
+    records.write(tmp_path / "problems.jsonl", [Problem(id="p", source="s", question="1+1?", answer="2"),
+                                                Problem(id="open", source="s", question="?")])
+    texts = ["A: 2", "A: 3", "hm", r"\boxed{x+1-(x-1)}", "A: 9^{9^{9^{9}}}", "A: 2.0"]
+    given = [rollout(number, text) for number, text in enumerate(texts)]
+    records.write(tmp_path / "rollouts.jsonl", [*given, rollout(6, "A: 2", "open"), rollout(7, "A: 2", "unknown")])
+    return verify.Config(problems=str(tmp_path / "problems.jsonl"), rollouts=str(tmp_path / "rollouts.jsonl"),
+                         timeout=2.0)
+
+
+def test_decisions_counts_and_reasons(config, tmp_path):
+    with open(config.rollouts, "a") as out:
+        out.write('{"problem_id": 3}\n')
+    summary = verify.run(config, tmp_path / "out")
+    verified = list(records.read(tmp_path / "out/verified.jsonl", VerifiedRollout))
+    assert [each.correct for each in verified] == [True, False, False, True, None, True, None, None]
+    assert verified[2].why == "no final answer found"
+    assert "has no answer" in verified[6].why and "is not among" in verified[7].why
+    assert summary == {"rollouts": 8, "broken_lines": 1, "correct": 3, "incorrect": 2, "undecided": 3}
+    assert json.loads((tmp_path / "out/summary.json").read_text()) == summary
+    assert (tmp_path / "out/rollouts.rejected.jsonl").read_text().count("\n") == 1
+
+
+def test_a_killed_run_ends_with_the_same_bytes(config, tmp_path):
+    whole = verify.run(config, tmp_path / "out")
+    lines = (tmp_path / "out/verified.jsonl").read_bytes()
+    for cut in (len(lines) // 3, len(lines) - 5):  # in the middle of a line
+        (tmp_path / "out/verified.jsonl").unlink()
+        (tmp_path / "out/verified.jsonl.partial").write_bytes(lines[:cut])
+        assert verify.run(config, tmp_path / "out") == whole
+        assert (tmp_path / "out/verified.jsonl").read_bytes() == lines
+    records.write(config.rollouts, [rollout(0, "A: 5")])
+    with pytest.raises(ValueError, match="made with rollouts"):
+        verify.run(config, tmp_path / "out")
+
+
+def test_missing_paths_and_wrong_formats_are_named(config, tmp_path):
+    with pytest.raises(ValueError, match=r"--config\.problems is empty"):
+        verify.run(verify.Config(rollouts=config.rollouts), tmp_path / "out")
+    (tmp_path / "text").write_text("no json\n")
+    with pytest.raises(ValueError, match=r"text:1: not JSON.*format"):
+        verify.run(verify.Config(rollouts=str(tmp_path / "text"), format="math_qwen"), tmp_path / "out")
+
+
+def test_gsm8k_agrees_with_every_published_label(shared, tmp_path):
+    summary = verify.run(verify.Config(rollouts=str(shared / "rollouts/gsm8k_gpt3_solutions.jsonl.gz"),
+                                       format="gsm8k_gpt3"), tmp_path)
+    assert summary["rollouts"] == 2640 and summary["undecided"] == 0
+    assert summary["agreement"] >= 0.995
+    assert (tmp_path / "disagreements.jsonl").read_text().count("\n") == summary["disagreements"]
+    problems = list(records.read(tmp_path / "problems.jsonl", Problem))
+    assert len(problems) == 660 and all(problem.answer for problem in problems)
+
+
+def test_math_agrees_wherever_the_published_reference_is_whole(shared, tmp_path):
+    summary = verify.run(verify.Config(rollouts=str(shared / "rollouts/math_qwen2.5_math.jsonl.gz"),
+                                       format="math_qwen"), tmp_path)
+    assert summary["rollouts"] == 400 and summary["undecided"] == 0
+    # "4:30 p.m." was published as "4:30p..", by which all eight right responses count as wrong.
+    assert summary["damaged_references"] == ["math-0003"]
+    assert summary["agreement_on_intact_references"] >= 0.99
+    against = [json.loads(line) for line in (tmp_path / "disagreements.jsonl").read_text().splitlines()]
+    assert [each["correct"] for each in against if each["problem_id"] == "math-0003"] == [True] * 8

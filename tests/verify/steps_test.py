@@ -1,0 +1,52 @@
+"""Step arithmetic: what is checked, what is passed over, and the first wrong step."""
+
+from fractions import Fraction
+
+import pytest
+
+from libra_jax.verify import steps
+
+
+@pytest.mark.parametrize("text, expected", [
+    ("2+2 = 4\n3*3 = 6", [True, False]),
+    ("2 x 0.5 = <<2*0.5=1.0>>1.0 bolts", [True, True]),
+    ("12 - 5 = $<<12-5=8>>8", [False, False]),
+    ("80,000+50,000=$130,000", [True]),
+    ("$2000x 10/100 = $200", [True]),
+    ("150% * 80 = 120 and 18 / 450 x 100 = 4%", [True, True]),
+    ("2*3 = 6 = 5+2", [True, False]),
+    ("2^3 = 8, (1+2)(3) = 9, -(2-5) = 3", [True, True, True]),
+    (r"\(3 \times 4 = 12\), \[ 12 \div 5 = 2.4 \]", [True, True]),
+    ("10/3 = 3.33", [True]), ("20/3 = 6.67", [True]), ("20/3 = 6.66", [True]), ("20/3 = 6.68", [False]),
+    ("20/3 = 6", [False]), ("80 / 26.666666666666668 = 3", [True]), ("11/18*162=99.00000000000001", [True]),
+    ("- 5 + 3 = 8", [True]),  # a bullet
+    # Not plain arithmetic:
+    ("10 cats - 4 - 2 = 4", []), ("5 apples + 3 = 8", []), ("1/2 of 20 + 3 = 13", []), ("f(3) + 2 = 9", []),
+    ("2x + 3 = 7", []), ("3 + 4 = 5 apples + 2 pears", []), ("x = 5", []), ("5 = 6", []), ("5/0 = 0", []),
+    ("9^9^9^9 = 1", []), ("(" * 5000 + "1 + 1 = 2", []), ("", []),
+])
+def test_steps(text, expected):
+    assert [step.correct for step in steps.steps(text)] == expected
+
+
+def test_first_wrong_says_where_and_what():
+    text = "She has 3 * 4 = 12 eggs.\nShe sells 12 - 5 = 8 of them, so 8 * 2 = 17 dollars."
+    wrong = steps.first_wrong(text)
+    assert (wrong.text, wrong.left, wrong.right) == ("12 - 5 = 8", Fraction(7), Fraction(8))
+    assert text[wrong.start:].startswith("12 - 5")
+    assert steps.first_wrong("3 * 4 = 12") is None
+
+
+def test_correct_real_solutions_have_few_wrong_steps(shared):
+    import gzip
+    import json
+
+    counts = {True: [0, 0], False: [0, 0]}
+    with gzip.open(shared / "rollouts/gsm8k_gpt3_solutions.jsonl.gz", "rt") as lines:
+        for line in lines:
+            for solution in list(json.loads(line).values())[2:]:
+                count = counts[solution["is_correct"]]
+                count[0] += 1
+                count[1] += steps.first_wrong(solution["solution"]) is not None
+    # Each of the 11 is a real slip in a response whose answer is right all the same ("3/2 = 0.5").
+    assert counts[True][1] <= 11 and counts[False][1] >= 95
