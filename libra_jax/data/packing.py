@@ -2,42 +2,63 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Sequence
 
 import numpy as np
 
 
+def plan(sizes: Sequence[int], length: int) -> list[list[int]]:
+    """Which examples share a row: best-fit packing, the largest first; equal sizes keep their order.
+
+    ValueError for a size above `length`; cut the example or raise the length.
+    """
+    rows: list[list[int]] = []
+    room: list[tuple[int, int]] = []  # (free places, row), sorted
+    for index in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
+        size = sizes[index]
+        if size > length:
+            raise ValueError(f"example {index} has {size} tokens, more than length={length}; "
+                             "raise it or drop the example")
+        at = bisect.bisect_left(room, (size, 0))
+        if at == len(room):
+            rows.append([])
+            free, row = length, len(rows) - 1
+        else:
+            free, row = room.pop(at)
+        rows[row].append(index)
+        bisect.insort(room, (free - size, row))
+    return rows
+
+
 def pack(examples: Sequence[tuple[Sequence[int], Sequence[bool]]], length: int) -> dict[str, np.ndarray]:
-    """First-fit packing of (tokens, loss_mask) pairs, the longest first; equal lengths keep their order.
+    """Packs (tokens, loss_mask) pairs by `plan`.
 
     Returns int32 tokens, positions, segment_ids and bool loss_mask, all [rows, length]. Segment 0 is padding, segments
-    of a row count from 1, positions from 0 in each. ValueError for an example longer than `length`; cut it or raise
-    the length.
+    of a row count from 1, positions from 0 in each.
     """
-    order = sorted(range(len(examples)), key=lambda i: -len(examples[i][0]))
-    rows: list[list[int]] = []
-    room: list[int] = []
-    for index in order:
-        size = len(examples[index][0])
-        if size > length:
-            raise ValueError(f"example {index} has {size} tokens, more than length={length}; raise it or drop the example")
-        row = next((r for r, free in enumerate(room) if free >= size), None)
-        if row is None:
-            rows.append([])
-            room.append(length)
-            row = len(rows) - 1
-        rows[row].append(index)
-        room[row] -= size
-    packed = {name: np.zeros((len(rows), length), np.int32) for name in ("tokens", "positions", "segment_ids")}
-    packed["loss_mask"] = np.zeros((len(rows), length), bool)
+    rows = plan([len(tokens) for tokens, _ in examples], length)
+    packed = empty(len(rows), length)
     for row, members in enumerate(rows):
         start = 0
         for segment, index in enumerate(members, 1):
             tokens, mask = examples[index]
-            here = slice(start, start + len(tokens))
-            packed["tokens"][row, here] = tokens
-            packed["loss_mask"][row, here] = mask
-            packed["positions"][row, here] = np.arange(len(tokens))
-            packed["segment_ids"][row, here] = segment
-            start += len(tokens)
+            start = put(packed, row, start, segment, tokens, mask)
     return packed
+
+
+def empty(num_rows: int, length: int) -> dict[str, np.ndarray]:
+    """Rows of padding alone, as `pack` returns them."""
+    rows = {name: np.zeros((num_rows, length), np.int32) for name in ("tokens", "positions", "segment_ids")}
+    return rows | {"loss_mask": np.zeros((num_rows, length), bool)}
+
+
+def put(packed: dict[str, np.ndarray], row: int, start: int, segment: int, tokens: Sequence[int],
+        mask: Sequence[bool]) -> int:
+    """Writes one example into `packed`, in place, from `start` of `row`; returns where it ends."""
+    end = start + len(tokens)
+    packed["tokens"][row, start:end] = tokens
+    packed["loss_mask"][row, start:end] = mask
+    packed["positions"][row, start:end] = np.arange(len(tokens))
+    packed["segment_ids"][row, start:end] = segment
+    return end

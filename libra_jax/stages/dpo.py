@@ -66,12 +66,12 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
     hosts = jax.process_count()
     share = config.batch_size // hosts
     rows = {name: value[jax.process_index()::hosts] for name, value in
-            to_rows(fitting, config.sequence_length).items()}
+            to_rows(fitting, config.train).items()}
     num_rows = len(rows["tokens"])
     reference: list[np.ndarray] = []
 
     def prepare(model: ModelConfig, params: Any, mesh: jax.sharding.Mesh) -> None:
-        score = jax.jit(lambda params, part: summed(model, params, part),
+        score = jax.jit(lambda params, part: summed(model, params, part, config.train.logit_chunk),
                         out_shardings=jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(("data", "fsdp"))))
         for start in range(0, -(-len(fitting) // hosts), share):  # as often on every host, and one shape alone
             part = {name: value[np.arange(start, start + share) % num_rows] for name, value in rows.items()}
@@ -85,7 +85,7 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
 
     def loss_fn(model: ModelConfig) -> steps.LossFn:
         def loss(params, batch):
-            ours = summed(model, params, batch)
+            ours = summed(model, params, batch, config.train.logit_chunk)
             return dpo.loss(ours[:, 0], ours[:, 1], batch["reference"][:, 0], batch["reference"][:, 1],
                             beta=config.beta, denominator=batch["denominator"])
         return loss
@@ -97,10 +97,10 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
     return summary
 
 
-def to_rows(talks: list[list[chat.Rendered]], length: int) -> dict[str, np.ndarray]:
-    """[pairs, 2, length] int32 tokens and segment_ids and bool loss_mask; index 0 of axis 1 is the chosen response."""
+def to_rows(talks: list[list[chat.Rendered]], config: sft.TrainConfig) -> dict[str, np.ndarray]:
+    """[pairs, 2, T] int32 tokens and segment_ids and bool loss_mask; index 0 of axis 1 is the chosen response."""
     longest = max(len(talk.tokens) for pair in talks for talk in pair)
-    shape = (len(talks), 2, min(-(-longest // 16) * 16, length))
+    shape = (len(talks), 2, sft.round_up(longest, config))
     rows = {"tokens": np.zeros(shape, np.int32), "segment_ids": np.zeros(shape, np.int32),
             "loss_mask": np.zeros(shape, bool)}
     for place, pair in enumerate(talks):
@@ -112,12 +112,12 @@ def to_rows(talks: list[list[chat.Rendered]], length: int) -> dict[str, np.ndarr
     return rows
 
 
-def summed(model: ModelConfig, params: Any, rows: dict) -> jax.Array:
+def summed(model: ModelConfig, params: Any, rows: dict, chunk: int = 0) -> jax.Array:
     """[pairs, 2] float32: the summed log-probability of each response, its stop token included."""
     pairs, sides, length = rows["tokens"].shape
     positions = jnp.broadcast_to(jnp.arange(length), (pairs * sides, length))
     logprobs = transformer.token_logprobs(model, params, rows["tokens"].reshape(-1, length), positions=positions,
-                                          segment_ids=rows["segment_ids"].reshape(-1, length))
+                                          segment_ids=rows["segment_ids"].reshape(-1, length), chunk=chunk)
     return jnp.where(rows["loss_mask"].reshape(-1, length), logprobs, 0.0).sum(axis=1).reshape(pairs, sides)
 
 

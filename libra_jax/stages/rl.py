@@ -10,6 +10,7 @@ the same for any prompts and any reward. Sampling and training share the devices
 from __future__ import annotations
 
 import dataclasses
+import math
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -18,7 +19,7 @@ import jax
 import numpy as np
 
 from libra_jax import config as configs
-from libra_jax.data import tasks
+from libra_jax.data import packing, tasks
 from libra_jax.judges.model import ModelJudge, ModelJudgeConfig
 from libra_jax.judging import reward as rewards
 from libra_jax.judging.prompt import load_template
@@ -31,6 +32,8 @@ from libra_jax.stages import rollout, sft
 from libra_jax.text import tokenizer as tokenizers
 from libra_jax.train import step as steps
 from libra_jax.train.optimizer import OptimizerConfig
+
+MIN_ROW = 256  # places of a row at least, so that short samples share one
 
 # (index of the prompt of each sample, samples) -> (reward of each, metrics of them all)
 Reward = Callable[[Sequence[int], Sequence[engine.Sample]], tuple[Sequence[float], dict[str, float]]]
@@ -109,8 +112,8 @@ def train(config: Config, prompts: Sequence[Sequence[int]], stop_ids: Sequence[i
     """GRPO of `config.checkpoint` on prompts of token ids under `reward`, to which the length term is added.
 
     `config.examples` and `config.template` are not looked at. `reward` must be a function of its arguments alone, or a
-    resumed run is not the same run. Rows are padded to one length, so that one program trains. Returns the last
-    metrics; ValueError for settings that cannot be.
+    resumed run is not the same run. Samples are packed into rows of one length, whose number is rounded up to one of
+    a few, so that few programs train. Returns the last metrics; ValueError for settings that cannot be.
     """
     check(config, prompts)
     how, heat = config.grpo, config.sampling.temperature
@@ -118,7 +121,7 @@ def train(config: Config, prompts: Sequence[Sequence[int]], stop_ids: Sequence[i
 
     def loss_fn(model: ModelConfig) -> steps.LossFn:
         def loss(params, batch):
-            logprobs = _logprobs(model, params, batch, heat)
+            logprobs = _logprobs(model, params, batch, heat, config.train.logit_chunk)
             old = batch.get("old_logprobs", jax.lax.stop_gradient(logprobs))
             sampler = batch["sampler_logprobs"]
             if heat != 1.0:  # the sampler speaks of temperature 1: there its difference from the trainer is taken
@@ -158,24 +161,27 @@ class Group:
     rewards: np.ndarray
 
 
-def to_batch(groups: Sequence[Group], rows: int, length: int, normalise: str) -> dict[str, np.ndarray]:
-    """Right-padded arrays [rows, length] of all samples; rows beyond them are empty. The mask marks sampled tokens."""
-    batch = {name: np.zeros((rows, length), np.int32) for name in ("tokens", "segment_ids")}
-    batch |= {name: np.zeros((rows, length), np.float32) for name in ("sampler_logprobs", "advantages")}
-    batch["loss_mask"] = np.zeros((rows, length), bool)
-    batch["positions"] = np.tile(np.arange(length, dtype=np.int32), (rows, 1))
-    row = 0
+def to_batch(groups: Sequence[Group], row_step: int, length: int, normalise: str) -> dict[str, np.ndarray]:
+    """All samples with their prompts, packed into arrays [rows, length]; `rows` is a multiple of `row_step`.
+
+    As packing.pack, and float32 sampler_logprobs and advantages. The mask marks sampled tokens.
+    """
+    every = []
     for group in groups:
         values = np.asarray(grpo.advantages(group.rewards[None], normalise=normalise))[0]
-        for sample, advantage in zip(group.samples, values, strict=True):
-            start, end = len(group.prompt), len(group.prompt) + len(sample.tokens)
-            batch["tokens"][row, :start] = group.prompt
-            batch["tokens"][row, start:end] = sample.tokens
-            batch["segment_ids"][row, :end] = 1
-            batch["sampler_logprobs"][row, start:end] = sample.logprobs
-            batch["advantages"][row, start:end] = advantage
-            batch["loss_mask"][row, start:end] = True
-            row += 1
+        every += [(group.prompt, sample, value) for sample, value in zip(group.samples, values, strict=True)]
+    rows = packing.plan([len(prompt) + len(sample.tokens) for prompt, sample, _ in every], length)
+    batch = packing.empty(max(-(-len(rows) // row_step), 1) * row_step, length)
+    batch |= {name: np.zeros(batch["tokens"].shape, np.float32) for name in ("sampler_logprobs", "advantages")}
+    for row, members in enumerate(rows):
+        start = 0
+        for segment, index in enumerate(members, 1):
+            prompt, sample, advantage = every[index]
+            mask = np.arange(len(prompt) + len(sample.tokens)) >= len(prompt)
+            end = packing.put(batch, row, start, segment, [*prompt, *sample.tokens], mask)
+            batch["sampler_logprobs"][row, start + len(prompt) : end] = sample.logprobs
+            batch["advantages"][row, start + len(prompt) : end] = advantage
+            start = end
     return batch
 
 
@@ -184,14 +190,20 @@ class Drawer:
 
     def __init__(self, config: Config, prompts: Sequence[Sequence[int]], stop_ids: Sequence[int], reward: Reward):
         self.config, self.prompts, self.stop_ids, self.reward = config, prompts, stop_ids, reward
-        self.length = -(-(max(map(len, prompts)) + config.sampling.max_new_tokens) // 16) * 16
+        self.longest = max(map(len, prompts)) + config.sampling.max_new_tokens
+        self.length = sft.round_up(max(self.longest, MIN_ROW), config.train)
 
     def prepare(self, model: ModelConfig, params: Any, mesh: jax.sharding.Mesh) -> None:
         """Binds the model; keeps its first parameters where the KL term needs a reference."""
         self.model, self.mesh = model, mesh
         self.reference = params if self.config.grpo.kl_weight else None
         rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(("data", "fsdp")))
-        self.score = jax.jit(lambda params, batch, heat: _logprobs(model, params, batch, heat), out_shardings=rows)
+        chunk, ways = self.config.train.logit_chunk, mesh.shape["data"] * mesh.shape["fsdp"]
+        self.score = jax.jit(lambda params, batch, heat: _logprobs(model, params, batch, heat, chunk),
+                             out_shardings=rows)
+        unit = self.config.updates * math.lcm(ways, self.config.train.accumulation)
+        most = self.config.groups * self.config.sampling.num_samples * self.longest / self.length
+        self.row_step = math.ceil(most / (8 * unit)) * unit
 
     def draw(self, params: Any, turn: int) -> tuple[list[Group], dict[str, float]]:
         """One group for each of the `groups` prompts of this turn, and what was measured."""
@@ -227,10 +239,9 @@ class Drawer:
             useful += [group for group in groups if np.ptp(group.rewards) > 1e-6]
             if len(useful) >= config.groups:
                 break
-        rows = config.groups * config.sampling.num_samples
-        batch: dict[str, Any] = to_batch(useful[: config.groups], rows, self.length, config.grpo.normalise)
-        if config.updates > 1:  # mix the groups over the parts
-            order = np.random.default_rng([config.train.seed, number]).permutation(rows)
+        batch: dict[str, Any] = to_batch(useful[: config.groups], self.row_step, self.length, config.grpo.normalise)
+        if config.updates > 1:  # mix long and short ones over the parts
+            order = np.random.default_rng([config.train.seed, number]).permutation(len(batch["tokens"]))
             batch = {name: value[order] for name, value in batch.items()}
         wanted = {"old_logprobs": (params, heat)} if config.updates > 1 else {}
         wanted |= {"plain_logprobs": (params, 1.0)} if heat != 1.0 else {}
@@ -243,9 +254,9 @@ class Drawer:
         return batch | {f"metric/{name}": value for name, value in metrics.items()} | {"metric/draws": len(turns)}
 
 
-def _logprobs(model: ModelConfig, params: Any, batch: dict, temperature: float) -> jax.Array:
+def _logprobs(model: ModelConfig, params: Any, batch: dict, temperature: float, chunk: int) -> jax.Array:
     return transformer.token_logprobs(model, params, batch["tokens"], positions=batch["positions"],
-                                      segment_ids=batch["segment_ids"], temperature=temperature)
+                                      segment_ids=batch["segment_ids"], temperature=temperature, chunk=chunk)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

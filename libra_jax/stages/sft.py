@@ -8,6 +8,7 @@ Writes export/ (Hugging Face format), metrics.jsonl, tensorboard/ and checkpoint
 from __future__ import annotations
 
 import dataclasses
+import math
 import pathlib
 import sys
 from collections.abc import Callable, Sequence
@@ -53,6 +54,7 @@ class TrainConfig:
       accumulation: parts into which a batch is cut for its gradient.
       save_every: steps between checkpoints; 0 for none.
       compute_dtype, remat: of the model (model/config.py).
+      logit_chunk: positions of a row whose logits are held at a time (a large vocabulary needs it); 0 for all.
       seed: of the order of the data.
     """
 
@@ -61,6 +63,7 @@ class TrainConfig:
     save_every: int = 50
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     remat: Literal["none", "dots", "full"] = "none"
+    logit_chunk: int = 0
     seed: int = 0
     mesh: MeshConfig = MeshConfig()
     optimizer: optimizers.OptimizerConfig = optimizers.OptimizerConfig()
@@ -120,7 +123,7 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
     def loss_fn(model):
         def loss(params, batch):
             logprobs = transformer.token_logprobs(model, params, batch["tokens"], positions=batch["positions"],
-                                                  segment_ids=batch["segment_ids"])
+                                                  segment_ids=batch["segment_ids"], chunk=config.train.logit_chunk)
             return sft.loss(logprobs, batch["loss_mask"], batch["denominator"])
         return loss
 
@@ -157,6 +160,12 @@ def fit(config: Any, loss_fn: Callable[[ModelConfig], steps.LossFn], batch_at: C
                              save_every=how.save_every, updates=updates)
         hf.save(export, model, state.params, tokenizer_from=config.checkpoint)
     return loop.last_metrics(workdir)
+
+
+def round_up(length: int, config: TrainConfig) -> int:
+    """The length of the rows that hold `length` tokens: a multiple of 16, and of `logit_chunk`."""
+    unit = math.lcm(16, config.logit_chunk or 1)
+    return -(-length // unit) * unit
 
 
 def read(path: str, cls: type, workdir: pathlib.Path) -> tuple[list, int]:

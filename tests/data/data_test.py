@@ -29,7 +29,8 @@ def test_an_example_that_does_not_fit_is_named():
 
 def test_hosts_read_disjoint_shards_of_integer_features():
     examples = [{"tokens": np.arange(n + 1, dtype=np.int32), "example": np.array([n], np.int32)} for n in range(7)]
-    shards = [[int(item["example"][0]) for item in tasks.read("t", examples, 100, shard=i, num_shards=2)] for i in (0, 1)]
+    shards = [[int(item["example"][0]) for item in tasks.read("t", examples, 100, shard=i, num_shards=2)]
+              for i in (0, 1)]
     assert sorted(shards[0] + shards[1]) == list(range(7))
     assert not set(shards[0]) & set(shards[1])
     whole = list(tasks.read("t", examples, 100))

@@ -31,12 +31,16 @@ def low_tokens(owners, samples):
 def test_a_batch_by_hand():
     samples = [Sample(0, 0, np.array([7, 8]), np.array([-1.0, -2.0]), "stop"),
                Sample(0, 1, np.array([9]), np.array([-3.0]), "length")]
-    batch = rl.to_batch([rl.Group((1, 2), samples, np.array([1.0, 0.0], np.float32))], 3, 5, "std")
-    np.testing.assert_array_equal(batch["tokens"], [[1, 2, 7, 8, 0], [1, 2, 9, 0, 0], [0] * 5])
-    np.testing.assert_array_equal(batch["advantages"], [[0, 0, 1, 1, 0], [0, 0, -1, 0, 0], [0] * 5])
-    np.testing.assert_array_equal(batch["sampler_logprobs"], [[0, 0, -1, -2, 0], [0, 0, -3, 0, 0], [0] * 5])
-    np.testing.assert_array_equal(batch["segment_ids"], [[1, 1, 1, 1, 0], [1, 1, 1, 0, 0], [0] * 5])
+    group = rl.Group((1, 2), samples, np.array([1.0, 0.0], np.float32))
+    batch = rl.to_batch([group], 2, 8, "std")
+    np.testing.assert_array_equal(batch["tokens"], [[1, 2, 7, 8, 1, 2, 9, 0], [0] * 8])
+    np.testing.assert_array_equal(batch["advantages"], [[0, 0, 1, 1, 0, 0, -1, 0], [0] * 8])
+    np.testing.assert_array_equal(batch["sampler_logprobs"], [[0, 0, -1, -2, 0, 0, -3, 0], [0] * 8])
+    np.testing.assert_array_equal(batch["segment_ids"], [[1, 1, 1, 1, 2, 2, 2, 0], [0] * 8])
+    np.testing.assert_array_equal(batch["positions"], [[0, 1, 2, 3, 0, 1, 2, 0], [0] * 8])
     np.testing.assert_array_equal(batch["loss_mask"], batch["advantages"] != 0)
+    assert rl.to_batch([group], 2, 4, "std")["tokens"].shape == (2, 4)  # no room to share
+    assert not rl.to_batch([], 2, 4, "std")["loss_mask"].any()
 
 
 def test_any_reward_rises(config, tmp_path):

@@ -57,7 +57,8 @@ def test_accumulated_and_sharded_steps_are_the_whole_step(tmp_path):
     batch = _batch(1)
     whole = jax.grad(lambda p: _loss(p, batch)[0])(params)
     parts = [{name: value[part::2] if np.ndim(value) else value for name, value in batch.items()} for part in (0, 1)]
-    added = jax.tree.map(lambda a, b: a + b, *[jax.grad(lambda p, rows=rows: _loss(p, rows)[0])(params) for rows in parts])
+    added = jax.tree.map(lambda a, b: a + b,
+                         *[jax.grad(lambda p, rows=rows: _loss(p, rows)[0])(params) for rows in parts])
     assert _gap(whole, added) < 1e-6
     one = _run(tmp_path / "one", 1, save_every=0)
     for name, options in (("accumulated", {"accumulation": 2}), ("sharded", {"mesh": meshes.make(2, 2, 2)})):
