@@ -36,6 +36,10 @@ for stamp in .venv/installed"$extras" ".venv/installed[dev]"; do
   [ "$(cat "$stamp" 2>/dev/null)" = "$want" ] && ready=yes
 done
 if [ -z "${ready:-}" ]; then
+  if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
+    echo "error: .venv has no pip (its making was cut short?); remove the folder .venv and run this again" >&2
+    exit 2
+  fi
   echo "installing libra_jax$extras into .venv (several minutes the first time)" >&2
   .venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".$extras"
   echo "$want" > ".venv/installed$extras"

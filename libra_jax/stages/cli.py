@@ -1,4 +1,7 @@
-"""The `libra` command: `libra STAGE flags` runs one stage; `libra --help` lists them without importing any."""
+"""The `libra` command: `libra STAGE flags` runs one stage; `libra --help` lists them without importing any.
+
+`libra --distributed STAGE flags`, started on every host of a pod, first joins the hosts into one JAX run.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,8 @@ def stages(folder: pathlib.Path = FOLDER) -> dict[str, str]:
 
 def usage() -> str:
     """The text of `libra --help`."""
-    lines = ["usage: libra STAGE --workdir=DIR [--config=FILE] [--config.FIELD=VALUE ...]", "", "stages:"]
+    lines = ["usage: libra [--distributed] STAGE --workdir=DIR [--config=FILE] [--config.FIELD=VALUE ...]", "",
+             "--distributed: on every host of a pod, to join them into one JAX run", "", "stages:"]
     found = stages()
     width = max(map(len, found), default=0)
     lines += [f"  {name:<{width}}  {line}" for name, line in found.items()]
@@ -34,8 +38,10 @@ def usage() -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the stage named by argv[1] with the rest; returns its exit status, or 2 for a name that is no stage."""
+    """Runs the stage that argv names with the flags behind it; returns its exit status, or 2 for no such stage."""
     argv = list(sys.argv if argv is None else argv)
+    distributed = argv[1:2] == ["--distributed"]
+    argv = argv[:1] + argv[1 + distributed:]
     if len(argv) < 2 or argv[1] in ("--help", "-h", "help"):
         print(usage(), file=sys.stdout if len(argv) > 1 else sys.stderr)
         return 0 if len(argv) > 1 else 2
@@ -45,6 +51,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: there is no stage {name!r}; the nearest is {near[0]!r}; libra --help lists them all",
               file=sys.stderr)
         return 2
+    if distributed:
+        import jax
+
+        jax.distributed.initialize()  # finds the other hosts by itself on TPU pods, SLURM and MPI
     module = importlib.import_module(f"libra_jax.stages.{name}")
     return module.main([f"libra {name}", *argv[2:]])
 

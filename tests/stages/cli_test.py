@@ -46,9 +46,18 @@ def test_a_mistyped_stage_names_the_nearest(typed, meant, capsys):
     assert f"no stage {typed!r}; the nearest is {meant!r}" in capsys.readouterr().err
 
 
+def test_distributed_joins_the_hosts_before_the_stage_starts(monkeypatch, capsys):
+    seen = []
+    monkeypatch.setattr("jax.distributed.initialize", lambda: seen.append("joined"))
+    monkeypatch.setattr("libra_jax.stages.bench.main", lambda argv: seen.append(argv) or 7)
+    assert cli.main(["libra", "--distributed", "bench", "--debug"]) == 7
+    assert seen == ["joined", ["libra bench", "--debug"]]
+    assert cli.main(["libra", "--distributed", "bnch"]) == 2 and len(seen) == 2
+
+
 def test_no_arguments_show_the_usage_as_an_error(capsys):
     assert cli.main(["libra"]) == 2
-    assert "usage: libra STAGE" in capsys.readouterr().err
+    assert "usage: libra [--distributed] STAGE" in capsys.readouterr().err
 
 
 def test_no_stage_feels_tensorflow_until_it_feeds_data():
