@@ -5,7 +5,7 @@ from setuptools import find_packages, setup
 setup(
     name="libra_jax",
     version="0.1.0",
-    description="Libra (arXiv 2507.21645) in JAX: a generative judge of hard mathematics, trained and measured on TPUs.",
+    description="Libra (arXiv 2507.21645) in JAX: generative judges of hard mathematics, trained and measured on TPUs.",
     long_description=open("README.md", encoding="utf-8").read(),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
@@ -16,7 +16,7 @@ setup(
         "absl-py>=2.1,<3",
         "flax>=0.12,<0.13",
         "jax>=0.10,<0.11",
-        "math-verify[antlr4_13_2]>=0.9,<0.10",
+        "math-verify>=0.9,<0.10",
         "matplotlib>=3.9,<4",
         "ml_collections>=1.0,<2",
         "numpy>=2.0,<3",
@@ -32,7 +32,6 @@ setup(
     extras_require={
         "tpu": ["jax[tpu]>=0.10,<0.11"],
         "dev": [
-            "import-linter>=2.1,<3",
             "pytest>=8,<10",
             "pytest-xdist>=3.6,<4",
             "ruff>=0.9,<1",

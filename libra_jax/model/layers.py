@@ -44,6 +44,7 @@ class RMSNorm(nnx.Module):
         self.scale = constant((size,), (axis,), 0.0 if self.unit_offset else 1.0)
 
     def __call__(self, x: jax.Array) -> jax.Array:
+        """x [..., size] -> the same shape and dtype."""
         y = x.astype(jnp.float32)
         y = y * jax.lax.rsqrt(jnp.mean(jnp.square(y), axis=-1, keepdims=True) + self.eps)
         scale = self.scale[...].astype(jnp.float32)
@@ -187,6 +188,7 @@ class FeedForward(nnx.Module):
         self.down = param(rngs, (f, d), ("feedforward", "model"), (2 * config.num_layers * f) ** -0.5)
 
     def __call__(self, x: jax.Array) -> jax.Array:
+        """x [B, T, D] -> [B, T, D]."""
         exact = precision(self.config)
         gate = jnp.einsum("btd,df->btf", x, self.gate[...].astype(x.dtype), precision=exact)
         up = jnp.einsum("btd,df->btf", x, self.up[...].astype(x.dtype), precision=exact)

@@ -37,7 +37,7 @@ class Config:
     problems: str = ""
     rollouts: str = ""
     bench_fraction: float = 0.2
-    v2v: V2VConfig = V2VConfig()  # noqa: RUF009 (it is frozen)
+    v2v: V2VConfig = V2VConfig()
 
 
 def run(config: Config, workdir: pathlib.Path) -> dict:
