@@ -16,8 +16,14 @@ def get_config() -> rl.Config:
     return rl.Config(
         template="miniature",
         groups=32,
+        redraws=1,
         updates=2,
         sampling=SamplingConfig(max_new_tokens=64, num_samples=8, batch_size=256),
         grpo=rl.GrpoConfig(length_expected=56, length_maximum=64),
-        train=sft.TrainConfig(num_steps=20, save_every=10, optimizer=OptimizerConfig(learning_rate=5e-4)),
+        train=sft.TrainConfig(
+            num_steps=20,
+            accumulation=2,
+            save_every=10,
+            optimizer=OptimizerConfig(learning_rate=3e-4, warmup_steps=3),
+        ),
     )

@@ -20,5 +20,9 @@ def get_config() -> sft.Config:
         template="miniature",
         sequence_length=256,
         batch_size=16,
-        train=sft.TrainConfig(num_steps=30, save_every=10, optimizer=OptimizerConfig(learning_rate=3e-4)),
+        train=sft.TrainConfig(
+            num_steps=40,
+            save_every=10,
+            optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=3, schedule="cosine"),
+        ),
     )

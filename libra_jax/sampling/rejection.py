@@ -1,4 +1,4 @@
-"""Rejection sampling of judgements: keep those whose verdict is the label, few an example, diverse and short."""
+"""Rejection sampling of judgements: keep those whose verdict is the label, few an example, the best of them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import collections
 import dataclasses
 import hashlib
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 from libra_jax.records import Judgement, JudgingExample
 
@@ -19,8 +20,11 @@ class RejectionConfig:
       easy_fraction: share of the always-right examples that is kept (drawn by a hash of example id and seed); an
         example needs at least two judgements to count as always right.
       easy_per_example: at most so many judgements of an always-right example.
-      length_weight: what length costs against novelty; a judgement as long as the example's longest loses this much,
-        while one that shares no three words in a row with those kept gains 1.
+      prefer: "diverse": the shortest, then what differs most from those kept. "agreed": the thoughts that most right
+        judgements of the example share word for word, then the shorter (self-consistency, arXiv 2203.11171, of whole
+        thoughts): where thoughts are short enough to repeat, one that stands alone often found its verdict by luck.
+      length_weight: what length costs against novelty, for "diverse" alone; a judgement as long as the example's
+        longest loses this much, while one that shares no three words in a row with those kept gains 1.
       balance: keep as many judgements of correct as of incorrect responses, by leaving out whole examples of the more
         frequent kind (drawn by a hash).
       seed: of the draws.
@@ -29,6 +33,7 @@ class RejectionConfig:
     max_per_example: int = 2
     easy_fraction: float = 0.5
     easy_per_example: int = 1
+    prefer: Literal["diverse", "agreed"] = "diverse"
     length_weight: float = 0.5
     balance: bool = False
     seed: int = 0
@@ -86,7 +91,7 @@ def select(examples: Sequence[JudgingExample], judgements: Iterable[Judgement], 
         label = None if example.correct is None else "correct" if example.correct else "incorrect"
         right = [judgement for judgement in given if judgement.verdict == label]
         unparsed = sum(judgement.verdict == "unparsed" for judgement in given)
-        distinct = _distinct(right)
+        distinct, votes = _distinct(right)
         counts.update(judgements=len(given), right=len(right), unparsed=unparsed, duplicates=len(right) - len(distinct))
         if label is not None:
             counts["wrong"] += len(given) - len(right) - unparsed
@@ -99,7 +104,10 @@ def select(examples: Sequence[JudgingExample], judgements: Iterable[Judgement], 
             if _draw(config.seed, "easy", example.id) >= config.easy_fraction:
                 counts["always_right_left_out"] += 1
                 continue
-        if distinct and most:
+        if distinct and most and config.prefer == "agreed":
+            ranked = sorted(distinct, key=lambda judgement: (-votes[_words(judgement)], *_shortness(judgement)))
+            kept[example.id] = sorted(ranked[:most], key=lambda judgement: judgement.sample)
+        elif distinct and most:
             kept[example.id] = _choose(distinct, most, config.length_weight)
     if config.balance:
         counts["balanced_out"] = _balance(examples, kept, config.seed)
@@ -111,12 +119,17 @@ def select(examples: Sequence[JudgingExample], judgements: Iterable[Judgement], 
     return result, stats
 
 
-def _distinct(judgements: Sequence[Judgement]) -> list[Judgement]:
-    """The shortest judgement (by tokens, then by sample number) of each thought, spaces aside."""
+def _distinct(judgements: Sequence[Judgement]) -> tuple[list[Judgement], collections.Counter]:
+    """The shortest judgement (by tokens, then by sample number) of each thought, and how many share each thought."""
     first: dict[tuple[str, ...], Judgement] = {}
     for judgement in sorted(judgements, key=_shortness):
-        first.setdefault(tuple(judgement.thought.split()), judgement)
-    return list(first.values())
+        first.setdefault(_words(judgement), judgement)
+    return list(first.values()), collections.Counter(map(_words, judgements))
+
+
+def _words(judgement: Judgement) -> tuple[str, ...]:
+    """A thought, spaces aside."""
+    return tuple(judgement.thought.split())
 
 
 def _choose(judgements: Sequence[Judgement], most: int, length_weight: float) -> list[Judgement]:
@@ -175,5 +188,7 @@ def _check(config: RejectionConfig) -> None:
     for name in ("max_per_example", "easy_per_example"):
         if getattr(config, name) < 0:
             raise ValueError(f"{name}={getattr(config, name)}: expected 0 or more")
+    if config.prefer not in ("diverse", "agreed"):
+        raise ValueError(f"prefer={config.prefer!r}: expected diverse or agreed")
     if not 0 <= config.easy_fraction <= 1:
         raise ValueError(f"easy_fraction={config.easy_fraction}: expected a share between 0 and 1")

@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 
 from libra_jax.records import Judgement, JudgingExample
@@ -50,6 +52,20 @@ def test_prefers_the_short_and_then_the_different():
     longer = [judgement("a", 2, "correct", far, 120) if each.sample == 2 else each for each in judgements]
     kept, _ = select([example("a")], longer, RejectionConfig(max_per_example=2, length_weight=1.0))
     assert names(kept) == [("a", 0), ("a", 1)]
+
+
+def test_prefers_the_thought_that_most_share():
+    judgements = [judgement("a", 0, "correct", "lucky", 2), judgement("a", 1, "correct", "twice  said", 9),
+                  judgement("a", 2, "correct", "twice said", 8), judgement("a", 3, "correct", "alone", 3),
+                  judgement("a", 4, "incorrect", "lucky", 2), judgement("a", 5, "incorrect", "lucky", 2)]
+    config = RejectionConfig(prefer="agreed", max_per_example=1)
+    assert names(select([example("a")], judgements, config)[0]) == [("a", 2)]  # votes of the wrong do not count
+    assert names(select([example("a")], judgements, dataclasses.replace(config, prefer="diverse"))[0]) == [("a", 0)]
+    # of equally shared thoughts the shorter
+    assert names(select([example("a")], judgements, dataclasses.replace(config, max_per_example=2))[0]) == [
+        ("a", 0), ("a", 2)]
+    with pytest.raises(ValueError, match="prefer='agree'"):
+        select([], [], dataclasses.replace(config, prefer="agree"))
 
 
 def test_always_right_examples_are_thinned():
