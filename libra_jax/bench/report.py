@@ -48,7 +48,7 @@ def write(path: str | os.PathLike, *, title: str, examples: Sequence[JudgingExam
       examples: what was judged, with labels.
       judgements_by_judge: judgements of each judge, in the order in which the page lists them.
       curves: points (x, y) by name, such as "sft/loss" over steps; the part before the first "/" groups the plots.
-      tables: Table, or tuples (title, header, rows), shown before everything else.
+      tables: Table, or tuples (title, header, rows), shown below the comparison of the judges.
       bootstrap: how intervals are made.
 
     Raises ValueError as score.tabulate does, before anything is written.
@@ -71,15 +71,14 @@ def write(path: str | os.PathLike, *, title: str, examples: Sequence[JudgingExam
         "curves": curves,
         "tables": [dataclasses.asdict(table) for table in tables],
     }
-    shown = [*tables, *([leaderboard(evaluations)] if evaluations else []), *breakdowns(evaluations),
-             *([_differences(differences)] if differences else [])]
     body = [f"<h1>{html.escape(title)}</h1>", _summary(numbers, bootstrap)]
-    pictures = [("Accuracy with intervals", plots.leaderboard(evaluations))] if evaluations else []
-    pictures += [(f"Training: {group}", image) for group, image in plots.curves(curves).items()]
-    body += [_html_table(table) for table in shown[:len(tables) + 1]]
-    body += [f'<figure><img alt="{html.escape(name)}" src="{image}"><figcaption>{html.escape(name)}</figcaption>'
-             "</figure>" for name, image in pictures]
-    body += [_html_table(table) for table in shown[len(tables) + 1:]]
+    if evaluations:
+        body += [_html_table(leaderboard(evaluations)),
+                 _figure("Accuracy with intervals", plots.leaderboard(evaluations))]
+    body += [_html_table(_differences(differences))] if differences else []
+    body += [_html_table(table) for table in tables]
+    body += [_figure(f"Training: {group}", image) for group, image in plots.curves(curves).items()]
+    body += [_html_table(table) for table in breakdowns(evaluations)]
     body += _examples(examples, judgements_by_judge)
     page.parent.mkdir(parents=True, exist_ok=True)
     numbers = _finite(numbers)
@@ -210,6 +209,11 @@ def _html_table(table: Table) -> str:
     note = f'<p class="note">{html.escape(table.note)}</p>' if table.note else ""
     return (f'<h2>{html.escape(table.title)}</h2><div class="wide"><table><thead><tr>{head}</tr></thead>'
             f"<tbody>{rows}</tbody></table></div>{note}")
+
+
+def _figure(name: str, image: str) -> str:
+    name = html.escape(name)
+    return f'<figure><img alt="{name}" src="{image}"><figcaption>{name}</figcaption></figure>'
 
 
 def _finite(value: Any) -> Any:
