@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,9 +12,7 @@ import numpy as np
 
 def task(name: str, examples: Sequence[dict[str, np.ndarray]], vocab_size: int) -> Any:
     """A seqio.Task over `examples`, dicts of int32 vectors with the same names; it is not added to the registry."""
-    import seqio
-    import tensorflow as tf
-
+    seqio, tf = _load()
     names = list(examples[0])
 
     def dataset(split: str, shuffle_files: bool, seed: int | None = None) -> tf.data.Dataset:
@@ -35,14 +35,37 @@ def read(name: str, examples: Sequence[dict[str, np.ndarray]], vocab_size: int, 
 
     ValueError for no examples at all.
     """
-    import seqio
-
     if not examples:
         raise ValueError(f"the task {name!r} has no examples; the stage before it kept nothing")
+    seqio, _ = _load()
     dataset = task(name, examples, vocab_size).get_dataset(
         sequence_length=None, split="train", shuffle=False,
         shard_info=seqio.ShardInfo(index=shard, num_shards=num_shards) if num_shards > 1 else None)
     yield from dataset.as_numpy_iterator()
+
+
+def _load() -> tuple[Any, Any]:
+    """The modules seqio and tensorflow, kept off the accelerators, which are JAX's.
+
+    What their C++ writes to stderr as they are loaded (that there is no CUDA, as an error) is shown only if that fails.
+    """
+    with tempfile.TemporaryFile() as said:
+        stderr = os.dup(2)
+        os.dup2(said.fileno(), 2)
+        try:
+            import seqio
+            import tensorflow as tf
+
+            tf.config.set_visible_devices([], "GPU")
+            tf.config.set_visible_devices([], "TPU")
+        except BaseException:
+            said.seek(0)
+            os.write(stderr, said.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+    return seqio, tf
 
 
 def batch_indices(seed: int, number: int, batch_size: int, count: int) -> np.ndarray:
