@@ -8,8 +8,8 @@ Qwen3-1.7B is the folder that `hf download Qwen/Qwen3-1.7B --local-dir Qwen3-1.7
 
 Hardware: meant for v6e-8 (one host, 8 chips of 31 GiB). By arithmetic, not by measurement: float32 masters and both
 Adam moments are 1.7e9 x 12 bytes = 20 GB, which fsdp spreads over the chips; the float32 logits of the one row of a
-part on each chip are 8,192 x 151,936 x 4 bytes = 5 GB, of which logit_chunk holds a sixteenth at a time. Time and
-score: not measured yet.
+part on each chip are 8,192 x 151,936 x 4 bytes = 5 GB, of which logit_chunk holds a sixteenth at a time.
+Time and score: not measured yet.
 """
 
 from libra_jax.stages import sft
