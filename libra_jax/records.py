@@ -199,6 +199,23 @@ def write(path: str | os.PathLike, records: Iterable[Any]) -> int:
     return count
 
 
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Writes a whole text file or nothing; what UTF-8 cannot hold (lone surrogates) becomes "?"."""
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as out:
+        out.write(text.encode("utf-8", "replace"))
+        out.flush()
+        os.fsync(out.fileno())
+    partial.replace(path)
+
+
+def write_json(path: str | os.PathLike, value: Any) -> None:
+    """`write_text` of a JSON value, indented. ValueError for numbers that JSON has not (NaN, infinity)."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
 class Appender:
     """Appends records to `<path>.partial` and renames on `finish`, so that a killed stage can go on where it stopped.
 

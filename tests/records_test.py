@@ -133,3 +133,15 @@ def test_an_appender_goes_on_where_it_was_killed(tmp_path, cut):
 def test_records_are_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         PROBLEM.answer = "3"
+
+
+def test_text_is_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "deep" / "x.json"
+    records.write_json(path, {"é": [1, None]})
+    assert json.loads(path.read_text(encoding="utf-8")) == {"é": [1, None]}
+    with pytest.raises(ValueError, match="JSON compliant"):
+        records.write_json(path, {"x": float("nan")})
+    assert json.loads(path.read_text(encoding="utf-8")) == {"é": [1, None]}
+    records.write_text(path, "lone \ud800 surrogate")
+    assert path.read_text(encoding="utf-8") == "lone ? surrogate"
+    assert [each.name for each in path.parent.iterdir()] == ["x.json"]

@@ -11,13 +11,13 @@ import dataclasses
 import hashlib
 import html
 import itertools
-import json
 import math
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from libra_jax import records
 from libra_jax.bench import plots, score
 from libra_jax.bench.significance import Bootstrap, Estimate
 from libra_jax.records import Judgement, JudgingExample
@@ -80,11 +80,10 @@ def write(path: str | os.PathLike, *, title: str, examples: Sequence[JudgingExam
     body += [_figure(f"Training: {group}", image) for group, image in plots.curves(curves).items()]
     body += [_html_table(table) for table in breakdowns(evaluations)]
     body += _examples(examples, judgements_by_judge)
-    page.parent.mkdir(parents=True, exist_ok=True)
     numbers = _finite(numbers)
-    _replace(page.with_suffix(".json"), json.dumps(numbers, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    records.write_json(page.with_suffix(".json"), numbers)
     before, after = _PAGE.split("{body}")
-    _replace(page, before.replace("{title}", html.escape(title)) + "\n".join(body) + after)
+    records.write_text(page, before.replace("{title}", html.escape(title)) + "\n".join(body) + after)
     return numbers
 
 
@@ -225,13 +224,6 @@ def _finite(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value if value is None or isinstance(value, str | int) else str(value)
-
-
-def _replace(path: pathlib.Path, text: str) -> None:
-    """Writes the file whole or not at all; text that UTF-8 cannot hold is replaced."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(text.encode("utf-8", "replace"))
-    partial.replace(path)
 
 
 _PAGE = """<!doctype html>

@@ -12,7 +12,6 @@ import math
 import os
 import pathlib
 import shutil
-from collections.abc import Mapping
 from typing import Any, Literal
 
 import jax
@@ -20,6 +19,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from libra_jax import records
 from libra_jax.model import config as configs
 from libra_jax.model import transformer
 from libra_jax.model.config import ModelConfig
@@ -126,10 +126,10 @@ def save(path: str | os.PathLike, config: ModelConfig, params: Params, *, dtype:
     if not lead:
         return
     if len(shards) > 1:
-        _write_json(path / _INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
+        records.write_json(path / _INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
     if tokenizer_from is not None:
         copy_tokenizer(tokenizer_from, path)
-    _write_json(path / "config.json", {**configs.to_hf(config), "torch_dtype": dtype.name})
+    records.write_json(path / "config.json", {**configs.to_hf(config), "torch_dtype": dtype.name})
 
 
 def copy_tokenizer(source: str | os.PathLike, target: str | os.PathLike) -> tuple[str, ...]:
@@ -303,12 +303,6 @@ def _export(row: Entry, layer: int | None, params: Params, dtype: np.dtype) -> n
     theirs = _theirs(row, array.shape)
     array = array.reshape(theirs[::-1]).T if row.inputs else array.reshape(theirs)
     return np.ascontiguousarray(array.astype(dtype))
-
-
-def _write_json(file: pathlib.Path, values: Mapping[str, Any]) -> None:
-    partial = file.with_name(file.name + ".partial")
-    partial.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, file)
 
 
 def _get(tree: Params, path: tuple[str, ...]) -> Any:

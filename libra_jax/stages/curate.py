@@ -11,8 +11,6 @@ from __future__ import annotations
 import collections
 import dataclasses
 import hashlib
-import json
-import os
 import pathlib
 from collections.abc import Sequence
 
@@ -81,7 +79,7 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
           f"rollouts of unknown problems: {unknown}")
     for line in [*rejected["problems"], *rejected["rollouts"]][:10]:
         print(f"  {line}")
-    _write_whole(workdir / "card.json", json.dumps(card, indent=2, ensure_ascii=False) + "\n")
+    records.write_json(workdir / "card.json", card)
     return card
 
 
@@ -117,15 +115,6 @@ def _table(title: str, table: Sequence[tuple[str, int, int]]) -> str:
 def _sha256(path: str) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _write_whole(path: pathlib.Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as out:
-        out.write(text)
-        out.flush()
-        os.fsync(out.fileno())
-    partial.replace(path)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import json
 import pathlib
 import sys
 import time
@@ -107,7 +106,7 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
     seconds = round(time.monotonic() - start)
     result = {"seed": config.seed, "seconds": seconds, "counts": counts, "policy": policy}
     result |= _write(config, workdir, bench, judged, policy, counts)
-    (workdir / "demo.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    records.write_json(workdir / "demo.json", result)
     print(_show(result))
     print(f"{seconds} s; read {workdir / 'report.html'}; everything lies in {workdir}")
     return result

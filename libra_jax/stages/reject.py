@@ -9,7 +9,6 @@ never right, for RL). A killed run goes on where it stopped and ends with the sa
 from __future__ import annotations
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Sequence
 
@@ -50,9 +49,7 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
     examples, judgements, summary = judge.judge_file(judging, workdir)
     kept, stats = rejection.select(examples, judgements, config.rejection)
     counts = dataclasses.asdict(stats) | {"never_right": list(stats.never_right)}
-    partial = workdir / "rejection.json.partial"
-    partial.write_text(json.dumps(counts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(workdir / "rejection.json")
+    records.write_json(workdir / "rejection.json", counts)
     records.write(workdir / "kept.jsonl", kept)
     summary = counts | {"never_right": len(stats.never_right), "broken_lines": summary["broken_lines"],
                         "path": str(workdir / "kept.jsonl")}

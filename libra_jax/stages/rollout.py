@@ -115,10 +115,7 @@ def claim(note: pathlib.Path, config: Any, *, inputs: Sequence[str]) -> None:
         made = note.with_name(note.name.removesuffix(".config.json"))
         raise ValueError(f"{made} was made with {name}={old.get(name)!r}, now {name}={new.get(name)!r}; use another "
                          "--workdir, or empty this one")
-    note.parent.mkdir(parents=True, exist_ok=True)
-    partial = note.with_name(note.name + ".partial")
-    partial.write_text(json.dumps(now, indent=2) + "\n", encoding="utf-8")
-    partial.replace(note)
+    records.write_json(note, now)
 
 
 def fingerprint(path: pathlib.Path) -> str:

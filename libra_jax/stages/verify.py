@@ -100,9 +100,7 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
                **{name: counts[name] for name in ("correct", "incorrect", "undecided")}}
     if published:
         summary |= _agreement(published, workdir)
-    partial = workdir / "summary.json.partial"
-    partial.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    partial.replace(workdir / "summary.json")
+    records.write_json(workdir / "summary.json", summary)
     print(" ".join(f"{name}={value}" for name, value in summary.items()))
     for line in rejected[:10]:
         print(f"  set aside: {line}")
