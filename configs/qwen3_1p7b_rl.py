@@ -24,7 +24,7 @@ def get_config() -> rl.Config:
         grpo=rl.GrpoConfig(length_expected=3072, length_maximum=4096),
         train=sft.TrainConfig(
             num_steps=200,
-            accumulation=64,
+            accumulation=8,
             save_every=10,
             compute_dtype="bfloat16",
             remat="full",

@@ -63,13 +63,17 @@ def to_json(config: Any) -> str:
 def load(path: str, cls: type[C]) -> C:
     """Runs `get_config()` of a configs/*.py file (your own trusted code) and checks that it gives a `cls`."""
     file = pathlib.Path(path)
-    if not file.is_file():
-        raise ConfigError(f"--config={path}: no such file; configs/ holds the ones that ship")
+    if not file.is_file() or file.suffix != ".py":
+        raise ConfigError(f"--config={path}: no such file, or not a .py one; configs/ holds the ones that ship")
     spec = importlib.util.spec_from_file_location(f"libra_config_{file.stem}", file)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their own module up
-    spec.loader.exec_module(module)
-    config = module.get_config()
+    try:
+        spec.loader.exec_module(module)
+        config = module.get_config()
+    except Exception as error:
+        raise ConfigError(f"--config={path}: {type(error).__name__}: {error}; expected Python with a function "
+                          "get_config() that returns the stage's config") from error
     if not isinstance(config, cls):
         raise ConfigError(f"--config={path} is a {type(config).__module__}.{type(config).__name__}; "
                           f"this stage takes {cls.__module__}.{cls.__name__}")
@@ -98,16 +102,37 @@ def parse(argv: Sequence[str], default: C) -> tuple[C, list[str]]:
             default = load(item.partition("=")[2], type(default))
         else:
             rest.append(item)
-    for path, value in overrides:
-        default = override(default, path, value)
-    return default, rest
+    return apply(default, overrides), rest
+
+
+def apply(config: C, overrides: Sequence[tuple[str, str]]) -> C:
+    """All overrides (dotted path, text) at once, so that fields that depend on each other may change together.
+
+    ConfigError as `override`, or with what the config itself says of values that do not fit.
+    """
+    waiting, failure = list(overrides), None
+    while waiting:
+        left = []
+        for path, text in waiting:
+            try:
+                config = override(config, path, text)
+            except ConfigError:
+                raise
+            except ValueError as error:  # it may fit once another field has changed
+                left.append((path, text))
+                failure = f"--config.{path}={text}: {error}"
+        if len(left) == len(waiting):
+            raise ConfigError(failure)
+        waiting = left
+    return config
 
 
 def main(run: Callable[[Any, pathlib.Path], Any], default: Any, argv: Sequence[str] | None = None) -> int:
     """The main of a stage: parses flags, prints help with every field and its default, calls run(config, workdir).
 
-    `run` returns a JSON-able summary or None. Errors of the user's making (ConfigError, ValueError with a remedy,
-    FileNotFoundError) end in one line and exit status 2, without a traceback unless --debug is given.
+    `run` returns a JSON-able summary or None. Errors of the user's making (ConfigError, ValueError with a remedy, a
+    file that cannot be read or written) end in one line and exit status 2, without a traceback unless --debug is
+    given. run_config.json in the workdir is the config of the first run there and then of the last that succeeded.
     """
     argv = list(sys.argv if argv is None else argv)
     doc = sys.modules[run.__module__].__doc__ or ""
@@ -136,11 +161,14 @@ def main(run: Callable[[Any, pathlib.Path], Any], default: Any, argv: Sequence[s
         return 2
     logging.set_verbosity(logging.WARNING)  # stages report their own progress
     workdir = pathlib.Path(values.workdir)
-    workdir.mkdir(parents=True, exist_ok=True)
-    (workdir / "run_config.json").write_text(to_json(config) + "\n", encoding="utf-8")
+    note = workdir / "run_config.json"
     try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        if not note.exists():
+            note.write_text(to_json(config) + "\n", encoding="utf-8")
         run(config, workdir)
-    except (ValueError, FileNotFoundError) as error:
+        note.write_text(to_json(config) + "\n", encoding="utf-8")
+    except (ValueError, OSError) as error:
         if values.debug:
             raise
         print(f"error: {error}", file=sys.stderr)
@@ -190,4 +218,4 @@ def _read(hint: Any, text: str, path: str) -> Any:
     raise ConfigError(f"{path}: a field of type {hint} cannot be given on the command line; set it in a config file")
 
 
-__all__ = ["ConfigError", "describe", "field_paths", "load", "main", "override", "parse", "to_json"]
+__all__ = ["ConfigError", "apply", "describe", "field_paths", "load", "main", "override", "parse", "to_json"]

@@ -120,3 +120,43 @@ def test_help_shows_every_field_and_default(capsys):
     assert configs.main(seen, Config(), ["x", "--help"]) == 0
     text = capsys.readouterr().out
     assert "--config.optimizer.learning_rate=0.001" in text and "--config.sizes=1,2" in text
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pair:
+    low: int = 1
+    high: int = 2
+
+    def __post_init__(self):
+        if self.low >= self.high:
+            raise ValueError(f"low={self.low}: expected less than high={self.high}")
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_fields_that_depend_on_each_other_change_together(order):
+    flags = ["--config.low=5", "--config.high=9"][::order]
+    assert configs.parse(flags, Pair())[0] == Pair(low=5, high=9)
+    with pytest.raises(configs.ConfigError, match=r"--config.low=5: low=5: expected less than high=2"):
+        configs.parse(["--config.low=5"], Pair())
+
+
+def _write(config, workdir):
+    if config.low == 3:
+        raise ValueError("3 is refused")
+    if config.low == 4:
+        open(workdir / "no" / "such")
+
+
+def test_mistakes_end_in_one_line_and_a_refused_run_leaves_the_record(tmp_path, capsys):
+    def main(*flags, workdir=tmp_path / "w"):
+        return configs.main(_write, Pair(high=9), ["x", f"--workdir={workdir}", *flags])
+
+    assert main() == 0
+    assert main("--config.low=3") == 2 and "3 is refused" in capsys.readouterr().err
+    assert json.loads((tmp_path / "w" / "run_config.json").read_text())["low"] == 1
+    assert main("--config.low=4") == 2 and "no/such" in capsys.readouterr().err
+    (tmp_path / "file").write_text("")
+    assert main(workdir=tmp_path / "file") == 2 and "exists" in capsys.readouterr().err
+    (tmp_path / "c.py").write_text("import nothing_of_this_name\n")
+    assert main(f"--config={tmp_path / 'c.py'}") == 2
+    assert "ModuleNotFoundError" in capsys.readouterr().err

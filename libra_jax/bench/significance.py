@@ -64,13 +64,14 @@ def estimate(statistic: Statistic, problems: Sequence[str], strata: Sequence[str
     """Each statistic on all examples, with the percentile interval of its resamples.
 
     `statistic` maps weights [R, N] to {name: values [R]}, NaN where undefined; resamples where a statistic is undefined
-    do not enter its interval. A statistic that no resampling of a single problem can vary has no interval.
+    do not enter its interval. Where every stratum has a single problem no resampling varies anything: no interval.
     """
     every = weights(problems, strata, config)
     rows = max(1, _CHUNK // max(len(problems), 1))
     parts = [statistic(every[start:start + rows]) for start in range(0, len(every), rows)]
     result = {}
-    single = len(set(zip(strata, problems, strict=True))) < 2
+    clusters = set(zip(strata, problems, strict=True))
+    single = len(clusters) == len({stratum for stratum, _ in clusters})
     for name, value in statistic(np.ones((1, len(problems)))).items():
         draws = np.concatenate([part[name] for part in parts])
         low, high = (None, None) if single else interval(draws, config.level)

@@ -92,9 +92,9 @@ def _votes(answers: dict[str, list[str | None]]) -> dict[str, list[int | None]]:
                 for name, given in answers.items()}
     pairs = [(name, later, earlier) for name, few in distinct.items()
              for later in range(len(few)) for earlier in range(later)]
-    texts = ((f"\\boxed{{{distinct[name][later]}}}", distinct[name][earlier]) for name, later, earlier in pairs)
+    texts = ((distinct[name][later], distinct[name][earlier]) for name, later, earlier in pairs)
     number = {name: list(range(len(few))) for name, few in distinct.items()}
-    for (name, later, earlier), decision in zip(pairs, batch.decide(texts), strict=True):
+    for (name, later, earlier), decision in zip(pairs, batch.compare(texts), strict=True):
         if decision.correct and number[name][later] == later:
             number[name][later] = number[name][earlier]
     return {name: [None if answer is None else number[name][distinct[name].index(answer)] for answer in given]

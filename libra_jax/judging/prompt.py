@@ -69,8 +69,16 @@ class Template:
         return self._user(_fill(self.solve, question=question))
 
     def solving_target(self, question: str, text: str) -> tuple[Message, ...]:
-        """The question and its solution."""
-        return (*self.solving(question), Message(role="assistant", content=(text,)))
+        """The question and a policy's own solution of it, to train on.
+
+        A thought that the solution starts with (think_open ... think_close, as decoding shows control tokens) becomes
+        control tokens again; everywhere else such text stays text.
+        """
+        thought, close, rest = text.partition(self.think_close)
+        content: tuple[str | Control, ...] = (text,)
+        if self.think_open and close and thought.startswith(self.think_open):
+            content = (Control(self.think_open), thought[len(self.think_open):], Control(close), rest)
+        return (*self.solving(question), Message(role="assistant", content=content))
 
     def _opening(self, thinking: bool) -> tuple[str | Control, ...]:
         if thinking:

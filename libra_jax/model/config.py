@@ -122,6 +122,8 @@ def _from_family(family: str, values: Mapping[str, Any]) -> ModelConfig:
     for name in ("mlp_bias", "use_bidirectional_attention"):
         if values.get(name):
             raise ValueError(f"config.json: {name}={values[name]!r} is not supported")
+    if family == "gemma3_text":  # published files leave out what is transformers' default
+        values = {"vocab_size": 262208, "num_attention_heads": 8, "num_key_value_heads": 4, **values}
     num_heads, num_layers = values["num_attention_heads"], values["num_hidden_layers"]
     bias = bool(values.get("attention_bias", False))
     sliding = _sliding_layers(family, values)

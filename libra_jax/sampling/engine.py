@@ -329,6 +329,8 @@ def _check(config: SamplingConfig, prompts: Sequence[Sequence[int]], ids: Sequen
     filters.check(config.top_k, config.top_p)
     if not config.temperature >= 0:
         raise ValueError(f"temperature={config.temperature}: expected 0 (greedy) or a positive number")
+    if not -(2**31) <= config.seed < 2**31:
+        raise ValueError(f"seed={config.seed}: expected a whole number of 32 bits")
     for name in ("max_new_tokens", "num_samples", "batch_size"):
         if getattr(config, name) < 1:
             raise ValueError(f"{name}={getattr(config, name)}: expected at least 1")

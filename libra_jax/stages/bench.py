@@ -64,8 +64,8 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
         return {"examples": count, "broken_lines": len(broken)}
     by_judge = read(config.judgements, workdir, broken)
     curves = {}
-    for path in map(pathlib.Path, config.metrics):
-        curves |= training_curves(path.parent.name or path.stem, metrics.read(path))
+    for path, name in zip(config.metrics, run_names(config.metrics), strict=True):
+        curves |= training_curves(name, metrics.read(pathlib.Path(path)))
     numbers = report.write(workdir, title=config.title, examples=examples, judgements_by_judge=by_judge, curves=curves,
                            bootstrap=config.bootstrap)
     print(report.to_text(report.Table(**numbers["leaderboard"])))
@@ -91,6 +91,15 @@ def read(paths: Sequence[str], workdir: pathlib.Path, broken: list[str]) -> dict
         raise ValueError(f"{', '.join(paths)}: no judgements; expected JSON lines of Judgement, as `libra judge` "
                          "writes them")
     return result
+
+
+def run_names(paths: Sequence[str]) -> list[str]:
+    """A name for each run by its metrics file: its folder's, with as many parents' as it takes to tell runs apart."""
+    parts = [pathlib.Path(path).absolute().parts[:-1] for path in paths]
+    depth = 1
+    while len({each[-depth:] for each in parts}) < len(set(parts)):
+        depth += 1
+    return ["-".join(each[-depth:]) for each in parts]
 
 
 def training_curves(label: str, rows: Sequence[dict]) -> dict[str, list[tuple[float, float]]]:

@@ -15,7 +15,7 @@ from libra_jax import config as configs
 from libra_jax import records
 from libra_jax.judging import reward
 from libra_jax.records import Judgement, JudgingExample, PreferencePair, Problem, Rollout
-from libra_jax.stages import judge
+from libra_jax.stages import judge, rollout
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,19 +32,27 @@ class Config:
 
 
 def unlabelled(problems: Mapping[str, Problem], rollouts: Iterable[Rollout]) -> list[JudgingExample]:
-    """Judging questions without a known answer, one for each rollout that stopped by itself."""
+    """Judging questions without a known answer, one for each rollout that stopped by itself.
+
+    ValueError for a rollout of an unknown problem.
+    """
+    rollouts = list(rollouts)
+    unknown = next((each.problem_id for each in rollouts if each.problem_id not in problems), None)
+    if unknown is not None:
+        raise ValueError(f"a rollout is of problem {unknown!r}, which is not among the {len(problems)} problems; give "
+                         "the file that the policy answered")
     return [
         JudgingExample(
-            id=f"{rollout.problem_id}/{rollout.policy}/{rollout.sample}",
-            problem_id=rollout.problem_id,
-            question=problems[rollout.problem_id].question,
-            response=rollout.text,
+            id=f"{each.problem_id}/{each.policy}/{each.sample}",
+            problem_id=each.problem_id,
+            question=problems[each.problem_id].question,
+            response=each.text,
             correct=None,
-            policy=rollout.policy,
-            source=problems[rollout.problem_id].source,
+            policy=each.policy,
+            source=problems[each.problem_id].source,
         )
-        for rollout in rollouts
-        if rollout.finish == "stop"
+        for each in rollouts
+        if each.finish == "stop"
     ]
 
 
@@ -72,6 +80,7 @@ def pairs(examples: Sequence[JudgingExample], judgements: Iterable[Judgement]) -
 
 def run(config: Config, workdir: pathlib.Path) -> dict:
     """Writes examples.jsonl, judgements.jsonl (by the judge stage, which resumes) and pairs.jsonl to `workdir`."""
+    rollout.need(config, "problems", "rollouts")
     problems = {problem.id: problem for problem in records.read(config.problems, Problem)}
     examples = unlabelled(problems, records.read(config.rollouts, Rollout))
     records.write(workdir / "examples.jsonl", examples)

@@ -69,7 +69,8 @@ def judge_file(config: Config, workdir: pathlib.Path) -> tuple[list[JudgingExamp
     workdir.mkdir(parents=True, exist_ok=True)
     rejected: list[str] = []
     aside = workdir / "examples.rejected.jsonl"
-    examples = list(records.read(config.examples, JudgingExample, rejected=rejected, aside=aside))
+    examples = rollout.some(list(records.read(config.examples, JudgingExample, rejected=rejected, aside=aside)),
+                            config.examples, rejected)
     out = rollout.resume(workdir / "judgements.jsonl", Judgement, config, inputs=("examples", "checkpoint"))
     judgements = list(out.done)
     if not out.finished:

@@ -201,7 +201,7 @@ class Drawer:
         chunk, ways = self.config.train.logit_chunk, mesh.shape["data"] * mesh.shape["fsdp"]
         self.score = jax.jit(lambda params, batch, heat: _logprobs(model, params, batch, heat, chunk),
                              out_shardings=rows)
-        unit = self.config.updates * math.lcm(ways, self.config.train.accumulation)
+        unit = self.config.updates * ways * self.config.train.accumulation
         most = self.config.groups * self.config.sampling.num_samples * self.longest / self.length
         self.row_step = math.ceil(most / (8 * unit)) * unit
 

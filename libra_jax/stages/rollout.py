@@ -55,13 +55,14 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
     """Writes rollouts.jsonl to `workdir`; returns counts and where it lies.
 
     Broken input lines are set aside in problems.rejected.jsonl and counted. Raises ValueError when what an earlier,
-    killed run left is of another config, or for a missing path in the config.
+    killed run left is of another config, for a missing path in the config, or for a file without a whole line.
     """
     need(config, "problems", "checkpoint")
     workdir.mkdir(parents=True, exist_ok=True)
     rejected: list[str] = []
     aside = workdir / "problems.rejected.jsonl"
-    problems = list(records.read(config.problems, Problem, rejected=rejected, aside=aside))
+    problems = some(list(records.read(config.problems, Problem, rejected=rejected, aside=aside)), config.problems,
+                    rejected)
     policy = config.policy or pathlib.Path(config.checkpoint).name
     out = resume(workdir / "rollouts.jsonl", Rollout, config, inputs=("problems", "checkpoint"))
     if not out.finished:
@@ -97,6 +98,8 @@ def resume(path: pathlib.Path, cls: type, config: Any, *, inputs: Sequence[str])
 
     `inputs` as in `claim`, whose note is `<path>.config.json`; ValueError when what lies there was made from others.
     """
+    if num_processes() > 1:
+        raise ValueError(f"{num_processes()} processes would write {path}; start this stage on one host")
     claim(path.with_name(path.name + ".config.json"), config, inputs=inputs)
     return records.Appender(path, cls)
 
@@ -115,7 +118,21 @@ def claim(note: pathlib.Path, config: Any, *, inputs: Sequence[str]) -> None:
         made = note.with_name(note.name.removesuffix(".config.json"))
         raise ValueError(f"{made} was made with {name}={old.get(name)!r}, now {name}={new.get(name)!r}; use another "
                          "--workdir, or empty this one")
-    records.write_json(note, now)
+    if num_processes() == 1 or jax.process_index() == 0:
+        records.write_json(note, now)
+
+
+def num_processes() -> int:
+    """How many processes share this run; unlike jax.process_count(), does not take the accelerators to find out."""
+    return jax.process_count() if jax.distributed.is_initialized() else 1
+
+
+def some(found: list, path: str, rejected: Sequence[str]) -> list:
+    """`found`, the records of the file `path`; ValueError when there are none, with the first broken line if any."""
+    if not found:
+        why = f"all {len(rejected)} lines are broken; the first: {rejected[0]}" if rejected else "the file is empty"
+        raise ValueError(f"{path}: no records: {why}")
+    return found
 
 
 def fingerprint(path: pathlib.Path) -> str:

@@ -103,12 +103,19 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
             raise ValueError(f"{config.kept}: example {kept.example_id!r} is not in {config.examples} (or its line is "
                              "broken); give the file that `libra reject` judged")
         example = examples[kept.example_id]
+        label = None if example.correct is None else "correct" if example.correct else "incorrect"
+        if kept.verdict == "unparsed" or label not in (None, kept.verdict):
+            raise ValueError(f"{config.kept}: a judgement of {kept.example_id!r} says {kept.verdict!r}, the label is "
+                             f"{label!r}; give the kept.jsonl of `libra reject`, not its judgements.jsonl")
         talk = chat.render(words, template.judging_target(example.question, example.response, kept.thought,
                                                           kept.verdict))
         if len(talk.tokens) > config.sequence_length:
             too_long += 1
             continue
         rendered.append({"tokens": np.array(talk.tokens, np.int32), "loss_mask": np.array(talk.loss_mask, np.int32)})
+    if too_long and not rendered:
+        raise ValueError(f"{config.kept}: each of the {too_long} conversations is longer than sequence_length="
+                         f"{config.sequence_length} tokens; raise it")
     hosts = jax.process_count()
     mine = tasks.read("judging_sft", rendered, words.vocab_size, shard=jax.process_index(), num_shards=hosts)
     rows = packing.pack([(item["tokens"], item["loss_mask"].astype(bool)) for item in mine], config.sequence_length)
@@ -145,8 +152,7 @@ def fit(config: Any, loss_fn: Callable[[ModelConfig], steps.LossFn], batch_at: C
     ValueError when an earlier run in `workdir` had another config or other inputs. Returns the last row of metrics.
     """
     how, export = config.train, workdir / "export"
-    if jax.process_index() == 0:
-        rollout.claim(workdir / "export.config.json", config, inputs=inputs)
+    rollout.claim(workdir / "export.config.json", config, inputs=inputs)
     if not (export / "config.json").exists():
         mesh = meshes.make(how.mesh.data, how.mesh.fsdp, how.mesh.tensor)
         model, params = hf.load(config.checkpoint, mesh=mesh, compute_dtype=how.compute_dtype, remat=how.remat)
@@ -156,6 +162,7 @@ def fit(config: Any, loss_fn: Callable[[ModelConfig], steps.LossFn], batch_at: C
             if prepare:
                 prepare(model, params, mesh)
             state = states.create(model, params, optimizer, mesh)
+            del params  # the state has its own copy
             state = loop.fit(state, step, batch_at, how.num_steps, label=label, workdir=workdir, mesh=mesh,
                              save_every=how.save_every, updates=updates)
         hf.save(export, model, state.params, tokenizer_from=config.checkpoint)
@@ -174,18 +181,19 @@ def read(path: str, cls: type, workdir: pathlib.Path) -> tuple[list, int]:
     rejected: list[str] = []
     aside = workdir / (pathlib.Path(path).name + ".rejected.jsonl")
     found = list(records.read(path, cls, rejected=rejected, aside=aside))
-    for line in rejected:
-        print(f"left out: {line}", file=sys.stderr)
-    return found, len(rejected)
+    for line in rejected[:10]:
+        print(f"set aside: {line}", file=sys.stderr)
+    return rollout.some(found, path, rejected), len(rejected)
 
 
 def check_rows(num_rows: int, config: TrainConfig, name: str, *, updates: int = 1) -> None:
     """ValueError unless batches of `num_rows` (called `name`) fit hosts, devices, updates and accumulation alike."""
     mesh = meshes.make(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
     ways = mesh.shape["data"] * mesh.shape["fsdp"]
-    if num_rows < 1 or num_rows % (updates * ways) or num_rows % (updates * config.accumulation):
-        raise ValueError(f"{name}={num_rows}: expected a multiple of {updates} updates * {ways} devices (data * fsdp), "
-                         f"and of {updates} updates * {config.accumulation} parts (accumulation)")
+    unit = updates * ways * config.accumulation
+    if num_rows < 1 or num_rows % unit:
+        raise ValueError(f"{name}={num_rows}: expected a multiple of {unit} = {updates} updates * {ways} devices "
+                         f"(data * fsdp) * {config.accumulation} parts (accumulation), or some devices would idle")
 
 
 def over_hosts(count: int) -> np.float32:

@@ -88,7 +88,10 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
     published = None
     if config.format == "records":
         aside = workdir / "problems.rejected.jsonl"
-        problems = {each.id: each for each in records.read(config.problems, Problem, rejected=rejected, aside=aside)}
+        problems = {}
+        for each in records.read(config.problems, Problem, rejected=rejected, aside=aside):
+            if problems.setdefault(each.id, each) != each:
+                raise ValueError(f"{config.problems}: problem {each.id!r} is there twice with two contents")
         given = records.read(config.rollouts, Rollout, rejected=rejected, aside=workdir / "rollouts.rejected.jsonl")
         total = _lines(config.rollouts)
     else:
@@ -189,11 +192,12 @@ def _agreement(published: Published, workdir: pathlib.Path) -> dict:
 def read_gsm8k_gpt3(path: str) -> Published:
     """Problems with a solution and a published label of each of four models; numbered by line, from 0."""
     problems, references, responses, labels = {}, {}, [], []
-    for number, row in enumerate(_rows(path)):
+    models = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification")
+    for number, row in enumerate(_rows(path, "question", "ground_truth", *models)):
         reference = extract.extract(row["ground_truth"])
         problem = Problem(id=f"gsm8k-{number:04d}", source="gsm8k", question=row["question"], answer=reference)
         problems[problem.id], references[problem.id] = problem, reference or ""
-        for policy in ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification"):
+        for policy in models:
             responses.append(_rollout(problem, policy, 0, row[policy]["solution"]))
             labels.append(row[policy]["is_correct"])
     return Published(problems=problems, references=references, rollouts=tuple(responses), labels=tuple(labels))
@@ -206,7 +210,7 @@ def read_math_qwen(path: str) -> Published:
     was made from that by a normalisation that takes letters away ("4:30 p.m." became "4:30p.."), so the box is right.
     """
     problems, references, responses, labels = {}, {}, [], []
-    for row in _rows(path):
+    for row in _rows(path, "idx", "question", "gt", "gt_cot", "level", "response", "score"):
         solved = extract.extract(row["gt_cot"])
         damaged = solved is not None and equal.equal(row["gt"], solved) is not True
         problem = Problem(id=f"math-{row['idx']:04d}", source="math", question=row["question"],
@@ -227,14 +231,19 @@ def _rollout(problem: Problem, policy: str, sample: int, text: str) -> Rollout:
                    finish="stop")
 
 
-def _rows(path: str) -> Iterator[dict]:
+def _rows(path: str, *fields: str) -> Iterator[dict]:
+    """The rows of a published file, which must have these fields. ValueError names the line that has not."""
     opener = gzip.open if path.endswith(".gz") else open
     with opener(path, "rt", encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
             try:
-                yield json.loads(line)
+                row = json.loads(line)
             except ValueError as error:
                 raise ValueError(f"{path}:{number}: not JSON: {error}; is --config.format right?") from None
+            missing = [name for name in fields if name not in row] if isinstance(row, dict) else list(fields)
+            if missing:
+                raise ValueError(f"{path}:{number}: the field {missing[0]!r} is missing; is --config.format right?")
+            yield row
 
 
 def _lines(path: str) -> int:

@@ -20,11 +20,12 @@ class Checkpointer:
         self._every = every
 
     def restore(self, state: TrainState) -> TrainState:
-        """The newest saved state, laid out as `state` is; `state` itself where nothing was saved."""
+        """The newest saved state, laid out as `state` is, which is freed; `state` itself where nothing was saved."""
         newest = self._manager.latest_step()
         if newest is None:
             return state
         shape = jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
+        jax.tree.map(lambda leaf: leaf.delete(), state)  # two states may not fit
         return self._manager.restore(newest, args=ocp.args.StandardRestore(shape))
 
     def save(self, step: int, state: TrainState) -> None:

@@ -25,7 +25,9 @@ def fit(state: TrainState, step: Callable, batch_at: Callable[[int, Any], dict],
     saver = checkpoint.Checkpointer(workdir / "checkpoints", every=save_every)
     state = saver.restore(state)
     first = int(state.step) // updates
-    writer = metrics.Writer(workdir, label=label, first_step=first, num_steps=num_steps)
+    writer = None  # one host writes for all
+    if jax.process_index() == 0:
+        writer = metrics.Writer(workdir, label=label, first_step=first, num_steps=num_steps)
     for number in range(first, num_steps):
         batch = batch_at(number, state.params)
         extra = {name.removeprefix("metric/"): value for name, value in batch.items() if name.startswith("metric/")}
@@ -36,10 +38,12 @@ def fit(state: TrainState, step: Callable, batch_at: Callable[[int, Any], dict],
             state, values = step(state, steps.put(rows, mesh))
             measured.append(values)
         means = jax.tree.map(lambda *values: float(np.mean(values)), *jax.device_get(measured))
-        writer.write(number + 1, extra | means)
+        if writer:
+            writer.write(number + 1, extra | means)
         saver.save(number + 1, state)
     saver.close()
-    writer.close()
+    if writer:
+        writer.close()
     return state
 
 

@@ -72,3 +72,12 @@ def test_one_problem_has_no_interval_and_nan_is_none():
 def test_impossible_settings_are_refused(wrong):
     with pytest.raises(ValueError, match="level between 0 and 1"):
         Bootstrap(**wrong)
+
+
+def test_strata_of_one_problem_each_have_no_interval():
+    def mean(weights):
+        return {"mean": weights @ np.arange(4.0) / weights.sum(axis=1)}
+
+    alone = significance.estimate(mean, list("abcd"), list("wxyz"), significance.Bootstrap())["mean"]
+    assert (alone.value, alone.low, alone.high) == (1.5, None, None)
+    assert significance.estimate(mean, list("abcd"), list("wwyz"), significance.Bootstrap())["mean"].low < 1.5

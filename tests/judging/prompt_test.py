@@ -52,3 +52,11 @@ def test_impossible_templates(field, value):
 def test_a_mistyped_name_gives_the_nearest():
     with pytest.raises(ValueError, match="'miniature'"):
         prompt.load_template("minature")
+
+
+def test_a_policys_own_leading_thought_becomes_control_tokens_again():
+    template = prompt.load_template("libra")
+    (*_, last) = template.solving_target("q", "<think>\na </think>b</think> <think>c")
+    assert last.content == (Control("<think>"), "\na ", Control("</think>"), "b</think> <think>c")
+    for text in ("plain", "<think>never closed", "first <think>a</think>"):
+        assert template.solving_target("q", text)[-1].content == (text,)

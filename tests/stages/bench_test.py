@@ -66,3 +66,8 @@ def test_libra_bench_becomes_examples_for_the_judge_stage(files, capsys):
     (example,) = records.read(files / "out/examples.jsonl", JudgingExample)
     assert example.source == "MATH-500" and example.correct is False
     assert "libra judge" in capsys.readouterr().out
+
+
+def test_runs_are_named_by_what_tells_them_apart():
+    assert bench.run_names(["runs/a/sft/metrics.jsonl", "runs/a/rl/metrics.jsonl"]) == ["sft", "rl"]
+    assert bench.run_names(["runs/a/sft/metrics.jsonl", "runs/b/sft/metrics.jsonl"]) == ["a-sft", "b-sft"]

@@ -91,3 +91,11 @@ def test_missing_paths_and_devices_are_named(config, tmp_path):
         rollout.run(dataclasses.replace(config, checkpoint=""), tmp_path)
     with pytest.raises(ValueError, match="num_devices=99"):
         rollout.run(dataclasses.replace(config, num_devices=99), tmp_path)
+
+
+def test_a_file_of_broken_lines_alone_is_named(tmp_path, tiny_checkpoint):
+    (tmp_path / "p.jsonl").write_text('{"id":"1","source":"m","question":"q","answer":14}\n')
+    config = rollout.Config(problems=str(tmp_path / "p.jsonl"), checkpoint=tiny_checkpoint)
+    with pytest.raises(ValueError, match=r"all 1 lines are broken; the first: .*answer: expected"):
+        rollout.run(config, tmp_path / "out")
+    assert not (tmp_path / "out/rollouts.jsonl").exists()

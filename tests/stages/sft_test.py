@@ -44,7 +44,8 @@ def test_it_learns_and_exports_a_whole_checkpoint(config, tmp_path):
 
 def test_devices_and_accumulation_change_nothing(config, tmp_path):
     one = dataclasses.replace(config.train, num_steps=1, save_every=0)
-    runs = {"sharded": one, "accumulated": dataclasses.replace(one, accumulation=4),
+    halves = sft.MeshConfig(fsdp=2, tensor=4)
+    runs = {"sharded": one, "accumulated": dataclasses.replace(one, accumulation=4, mesh=halves),
             "tensor": dataclasses.replace(one, mesh=sft.MeshConfig(data=2, fsdp=2, tensor=2))}
     rows = {}
     for name, train in runs.items():
@@ -68,12 +69,21 @@ def test_broken_and_too_long_lines_are_counted_and_set_aside(config, tmp_path):
 
 
 def test_errors_name_the_remedy(config, tmp_path):
-    with pytest.raises(ValueError, match=r"batch_size=6: expected a multiple of 1 updates \* 8 devices"):
+    with pytest.raises(ValueError, match=r"batch_size=6: expected a multiple of 8 = 1 updates \* 8 devices"):
         sft.run(dataclasses.replace(config, batch_size=6), tmp_path / "out")
     with pytest.raises(ValueError, match=r"--config\.kept is empty"):
         sft.run(dataclasses.replace(config, kept=""), tmp_path / "out")
-    records.write(tmp_path / "kept.jsonl", [Judgement(example_id="other", judge="j", sample=0, thought="",
-                                                      verdict="correct", num_tokens=1)])
+    with pytest.raises(ValueError, match=r"each of the 24 conversations is longer than sequence_length=16"):
+        sft.run(dataclasses.replace(config, sequence_length=16), tmp_path / "out")
+    one = Judgement(example_id="e0", judge="j", sample=0, thought="", verdict="incorrect", num_tokens=1)
+    for verdict in ("incorrect", "unparsed"):
+        records.write(tmp_path / "kept.jsonl", [dataclasses.replace(one, verdict=verdict)])
+        with pytest.raises(ValueError, match=rf"'e0' says '{verdict}', the label is 'correct'; give the kept.jsonl"):
+            sft.run(config, tmp_path / "out")
+    (tmp_path / "kept.jsonl").write_text("{}\n")
+    with pytest.raises(ValueError, match=r"all 1 lines are broken; the first: .*kept\.jsonl:1"):
+        sft.run(config, tmp_path / "out")
+    records.write(tmp_path / "kept.jsonl", [dataclasses.replace(one, example_id="other")])
     with pytest.raises(ValueError, match="example 'other' is not in"):
         sft.run(config, tmp_path / "out")
 
