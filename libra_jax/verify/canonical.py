@@ -37,23 +37,37 @@ _CLOCK = re.compile(r"(?:\\text ?\{)?(\d{1,2}(?::\d\d)?) ?(?:\\text ?\{)? ?([AaP
 _SCALED = re.compile(rf"({_NUMBER}) ?(hundred|thousand|million|billion|trillion)(?: [a-z]{{2,}})?")
 _SCALES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _COUNTED = re.compile(
-    rf"({_NUMBER}|[+-]?\d+/\d+) ?([A-Za-z]{{4,}}(?: [A-Za-z]{{2,}}){{0,3}}|[ckm]?m|kg|ft|lbs?|hrs?|mph)"
+    rf"({_NUMBER}|[+-]?\d+/\d+|[+-]?\d*\\frac\{{\d+\}}\{{\d+\}}) ?"
+    r"([A-Za-z]{4,}(?: [A-Za-z]{2,}){0,3}|[ckm]?m|kg|ft|lbs?|hrs?|mph|cup|oz)"
     r"(?:\^ ?\{?[23]\}?)?")
+_EXPONENT = re.compile(rf"({_NUMBER})[eE]([+-]?\d{{1,2}})")
+_UNIT = re.compile(r".*[\d}] ?(?:\\text ?\{ ?([A-Za-z]+(?: [A-Za-z]+)*)\.? ?\}|([A-Za-z]+(?: [A-Za-z]+)*)\.?)"
+                   r"(?: ?\^ ?\{?([23])\}?)?", re.DOTALL)
+# What can be told in other units of the same kind: the same number of them is not the same, another number may be.
+_MEASURES = {
+    "length": "mm millimeter,cm centimeter,m meter metre,km kilometer kilometre,inch inches in,ft foot feet,yd yard,"
+              "mile mi",
+    "time": "second sec s,minute min,hour hr h,day,week,month,year yr",
+    "mass": "mg milligram,g gram,kg kilogram,oz ounce,lb pound,ton",
+    "volume": "ml milliliter,l liter litre,cup,pint,quart,gallon gal",
+    "money": "cent,dollar,euro,penny pennies pence,nickel,dime",
+    "share": "percent percentage pct,degree deg,radian rad"}
+_SAME = {name: (names.split()[0], kind) for kind, groups in _MEASURES.items() for names in groups.split(",")
+         for name in names.split()}
 # Words after a number that change its value; only other words ("18 eggs") are a unit that may be left out.
 _NOT_UNITS = frozenset(
     "and or to plus minus times over half halves third thirds fourth fourths quarter quarters fifth fifths sixth "
     "sixths eighth eighths tenth tenths dozen percent percentage pct pi sqrt sin cos tan cot sec csc log ln exp mod "
     "base alpha beta gamma delta theta lambda sigma omega am pm below negative under squared cubed cents cent "
     "factorial hundred thousand million billion trillion".split())
-_WORDS = re.compile(r"\\text ?\{ ?\(?([A-Za-z]+(?:[ -][A-Za-z]+)*)\)?\.? ?\}|([A-Za-z]{4,}(?: [A-Za-z]+)*)")
+_WORDS = re.compile(
+    r"\\text ?\{ ?\(?([A-Za-z]+(?:[ -][A-Za-z]+)*)\)?\.? ?\}"
+    r"|([A-Za-z]{4,}(?: [A-Za-z]+)*|[A-Za-z]{2,}(?: [A-Za-z]+)+|(?i:yes|no|all|dne))")
 
 
 def canonical(answer: str) -> str:
     """The answer in one way of writing; linear in its length up to constants. Never evaluates anything."""
-    answer = _bare(answer.translate(_SIGNS))
-    for pattern, replacement in _LOOKS:
-        answer = pattern.sub(replacement, answer)
-    answer = answer.strip()
+    answer = _looks(answer)
     if match := _GROUPED.match(answer):
         answer = match[1] + re.sub(r"[, ]", "", match[2]) + answer[match.end():]
     for pattern, write in _FORMS:
@@ -62,9 +76,39 @@ def canonical(answer: str) -> str:
     return answer
 
 
+def unit(answer: str) -> tuple[str, str] | None:
+    r"""The unit that an answer names after its number, and what kind of measure it is ("" for things); None: no unit.
+
+    Worked: unit("5 kilometres") == ("km", "length"); unit(r"6\text{ cm}^2") == ("cm^2", "length^2"); unit("18 eggs")
+    == ("egg", ""); unit("2x") is None.
+    """
+    match = _UNIT.fullmatch(_looks(answer))
+    if not match:
+        return None
+    words, power = (match[1] or match[2]).lower().split(), match[3] or ""
+    if words[0] in ("square", "cubic") and len(words) > 1:
+        power, words = {"square": "2", "cubic": "3"}[words[0]], words[1:]
+    if words[0] in ("sq", "cu") and len(words) > 1:
+        power, words = {"sq": "2", "cu": "3"}[words[0]], words[1:]
+    name = " ".join(words)
+    name, kind = _SAME.get(name) or _SAME.get(name.removesuffix("s")) or (name, "")
+    if not kind and ((match[1] is None and len(words[0]) < 4) or _NOT_UNITS & set(words)):
+        return None
+    power = power and f"^{power}"
+    return (name if kind else name.removesuffix("s")) + power, (kind and kind + power)
+
+
 def word(text: str) -> str | None:
     r"""The word or words of a canonical answer that is text alone, lower case: r"\text{Evelyn}" is "evelyn"."""
     return text[6:-1] if text.startswith("\\text{") and text.endswith("}") else None
+
+
+def _looks(answer: str) -> str:
+    """The answer without what changes only its looks."""
+    answer = _bare(answer.translate(_SIGNS))
+    for pattern, replacement in _LOOKS:
+        answer = pattern.sub(replacement, answer)
+    return answer.strip()
 
 
 def _bare(answer: str) -> str:
@@ -98,6 +142,13 @@ def _scaled(match: re.Match) -> str | None:
     return str(value.numerator) if value.denominator == 1 else f"{value.numerator}/{value.denominator}"
 
 
+def _exponent(match: re.Match) -> str | None:
+    if len(match[1]) > 15 or abs(int(match[2])) > 12:
+        return None
+    value = Fraction(match[1]) * Fraction(10) ** int(match[2])
+    return str(value.numerator) if value.denominator == 1 else f"\\frac{{{value.numerator}}}{{{value.denominator}}}"
+
+
 def _counted(match: re.Match) -> str | None:
     return None if _NOT_UNITS & set(match[2].lower().split()) else match[1]
 
@@ -109,5 +160,6 @@ _FORMS = (
     (_DEGREES, lambda match: match[1]),
     (_CLOCK, lambda match: f"\\text{{{match[1].removesuffix(':00').removeprefix('0')}{match[2].lower()}m}}"),
     (_SCALED, _scaled),
+    (_EXPONENT, _exponent),
     (_WORDS, lambda match: f"\\text{{{(match[1] or match[2]).lower()}}}"),
     (_COUNTED, _counted))

@@ -24,6 +24,10 @@ _INTEGER = re.compile(r"[+-]?\d{1,300}")
 _DECIMAL = re.compile(r"[+-]?\d*\.\d+")
 _FRACTION = re.compile(r"([+-]?)(\d{0,300})\\frac\{([+-]?\d{1,300})\}\{(\d{1,300})\}")
 _CLOCK = re.compile(r"\d{1,2}(?::\d\d)?[ap]m")
+_GROUPS = re.compile(r"\d{1,3}(?:,\d{3})+")
+_LIST = re.compile(r"\d[ $]*,(?:[ $]+-?\d|\d{1,2}(?!\d)|\d{4})")
+_NOTHING = frozenset({"none", "no solution", "no solutions", "undefined", "not defined", "does not exist", "dne",
+                      "empty set"})
 _MAX_DIGITS = 15  # a float's; beyond it math-verify may see two different decimals as one
 _ROUNDING = Fraction(2, 10**6)  # two numbers further apart cannot round to the same sixth place
 
@@ -32,6 +36,31 @@ def fast_equal(a: str, b: str) -> bool | None:
     """True or False where strings or plain numbers decide exactly; None: not decided here. Symmetric."""
     if len(a) > MAX_ANSWER or len(b) > MAX_ANSWER:
         return None
+    return _by_unit(_fast(*_lists(a, b)), a, b)
+
+
+def _by_unit(decided: bool | None, a: str, b: str) -> bool | None:
+    """What is decided of two answers whose numbers were compared, once their units are looked at.
+
+    A unit on one side alone is understood. Of two different units, equal numbers do not make equal answers, and other
+    numbers of the same kind of measure may: both are undecided, since not all of a unit's names are known.
+    """
+    one, other = writing.unit(a), writing.unit(b)
+    if decided is None or not one or not other or one[0] == other[0]:
+        return decided
+    return None if decided or (one[1] and one[1] == other[1]) else False
+
+
+def _lists(a: str, b: str) -> tuple[str, str]:
+    """Both answers, "120,240" written as a list ("120, 240") where the other is one; else its comma groups digits."""
+    if _GROUPS.fullmatch(a.strip(" $")) and _LIST.search(b):
+        return a.replace(",", ", "), b
+    if _GROUPS.fullmatch(b.strip(" $")) and _LIST.search(a):
+        return a, b.replace(",", ", ")
+    return a, b
+
+
+def _fast(a: str, b: str) -> bool | None:
     a, b = writing.canonical(a), writing.canonical(b)
     if not a or not b:
         return None
@@ -54,8 +83,7 @@ def _differ(one: str, other: str) -> bool:
     """Whether two texts certainly say different things; "odd" and "odd numbers", "none" and "undefined" may not."""
     if _CLOCK.fullmatch(one) and _CLOCK.fullmatch(other):
         return True
-    nothing = {"none", "no solution", "no solutions", "undefined", "not defined", "does not exist", "dne", "empty set"}
-    return not ({one, other} <= nothing or {one, other} in ({"yes", "true"}, {"no", "false"})
+    return not ({one, other} <= _NOTHING or {one, other} in ({"yes", "true"}, {"no", "false"})
                 or {part[:4] for part in one.split()} & {part[:4] for part in other.split()}
                 or sorted(one) == sorted(other))  # letters in another order may be a product
 
@@ -96,6 +124,10 @@ def slow_equal(answer: str, reference: str) -> bool | None:
     May hang or eat memory on hostile input: workers.py runs it in bounded processes. RecursionError and MemoryError
     pass through.
     """
+    return _by_unit(_slow(*_lists(answer, reference)), answer, reference)
+
+
+def _slow(answer: str, reference: str) -> bool | None:
     parse, verify = _math_verify()
     answer, reference = writing.canonical(answer), writing.canonical(reference)
     words = [writing.word(text) for text in (answer, reference)]
@@ -103,13 +135,17 @@ def slow_equal(answer: str, reference: str) -> bool | None:
         return True if answer == reference else None
     if any(word and _CLOCK.fullmatch(word) for word in words):
         return None  # "4:30" against "4:30 p.m.": whether the half of the day is understood depends on the question
+    if any(word and (" " in word or word in _NOTHING) for word in words):  # prose against mathematics
+        return False if number(answer) is not None or number(reference) is not None else None
     gold, target = parse(reference), parse(answer)
     try:
         if not gold or not target:
             return None
         if isinstance(gold[0], str) or isinstance(target[0], str):
             return True if answer == reference else None
-        return bool(verify(gold[0], target[0], timeout_seconds=None, raise_on_error=True))
+        # Which of the two is the reference matters to math-verify ("(-1,2)" and "-1<x<2"), and should not.
+        return any(verify(*pair, timeout_seconds=None, raise_on_error=True)
+                   for pair in ((gold[0], target[0]), (target[0], gold[0])))
     except (MemoryError, RecursionError):
         raise
     except Exception:  # computer algebra raises anything on strange input; it then knows no answer

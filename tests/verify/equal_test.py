@@ -66,6 +66,28 @@ def test_mathematics_is_left_to_math_verify(a, b, expected):
     assert equal.equal(a, b) is expected
 
 
+@pytest.mark.parametrize("a, b, expected", [
+    ("5 kilometers", "5 miles", None), ("60 minutes", "1 hour", None), (r"6\text{ cm}^2", r"6\text{ m}^2", None),
+    (r"6\text{ cm}^2", "6 square centimeters", True), ("5 dollars", "5 cents", None), ("5 apples", "5 pears", None),
+    ("5 apples", "7 pears", False), ("5 hrs", "5 hours", True), ("5 km", "5", True), ("3/4 cup", "3/4", True),
+    ("3 km", "4 km", False),
+])
+def test_of_two_different_units_nothing_is_concluded(a, b, expected):
+    assert equal.equal(a, b) is expected
+    assert equal.equal(b, a) is expected
+
+
+@pytest.mark.parametrize("a, b, expected", [
+    ("120,240", "120, 240", True), ("120,240", "120240", True), ("120,240", "120, 250", False), ("1e3", "1000", True),
+    ("-1<x<2", "(-1,2)", True), ("no solutions", "no solution", None), (r"\emptyset", "no solution", None),
+    ("no solution", "5", False), ("all real numbers", r"\text{all real numbers}", True), ("yes", "no", False),
+    ("all real numbers", r"\mathbb{R}", None),
+])
+def test_lists_and_prose(a, b, expected):
+    assert equal.equal(a, b) is expected
+    assert equal.equal(b, a) is expected
+
+
 def test_no_text_is_evaluated_as_code(tmp_path):
     trap = tmp_path / "owned"
     for answer in (f"__import__('pathlib').Path('{trap}').touch()", f"open('{trap}','w')", "(1).__class__"):
