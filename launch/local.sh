@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The two commands of the README, on a fresh machine with Python 3.11 or 3.12 and nothing else:
 #   launch/local.sh demo [flags]   the whole method in miniature; results in runs/demo
-#   launch/local.sh test [flags]   the tests (flags go to pytest; --slow adds the slow ones)
+#   launch/local.sh test [flags]   the tests (flags go to pytest)
 # The first run makes .venv and installs into it (never into the system's Python); later runs use it again.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

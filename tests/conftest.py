@@ -19,18 +19,3 @@ def shared() -> pathlib.Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}; set LIBRA_SHARED")
     return folder
-
-
-def pytest_addoption(parser):
-    parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
-
-
-def pytest_configure(config):
-    config.addinivalue_line("markers", "slow: takes over a minute; runs with --slow")
-
-
-def pytest_collection_modifyitems(config, items):
-    if not config.getoption("--slow"):
-        for item in items:
-            if "slow" in item.keywords:
-                item.add_marker(pytest.mark.skip(reason="slow; run with --slow"))
