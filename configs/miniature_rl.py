@@ -7,7 +7,8 @@ Hardware: two CPU cores. Time and score: those of the demo's RL (README.md).
 """
 
 from libra_jax.sampling.engine import SamplingConfig
-from libra_jax.stages import rl, sft
+from libra_jax.stages import rl
+from libra_jax.train import run as training
 from libra_jax.train.optimizer import OptimizerConfig
 
 
@@ -20,7 +21,7 @@ def get_config() -> rl.Config:
         updates=2,
         sampling=SamplingConfig(max_new_tokens=64, num_samples=8, batch_size=256),
         grpo=rl.GrpoConfig(length_expected=56, length_maximum=64),
-        train=sft.TrainConfig(
+        train=training.TrainConfig(
             num_steps=20,
             accumulation=2,
             save_every=10,

@@ -10,6 +10,7 @@ import pathlib
 
 import libra_jax
 from libra_jax.stages import sft
+from libra_jax.train import run as training
 from libra_jax.train.optimizer import OptimizerConfig
 
 
@@ -20,7 +21,7 @@ def get_config() -> sft.Config:
         template="miniature",
         sequence_length=256,
         batch_size=16,
-        train=sft.TrainConfig(
+        train=training.TrainConfig(
             num_steps=40,
             save_every=10,
             optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=3, schedule="cosine"),

@@ -10,7 +10,8 @@ Hardware: meant for v6e-8 (one host, as RL needs). Time and score: not measured 
 """
 
 from libra_jax.sampling.engine import SamplingConfig
-from libra_jax.stages import rl, sft
+from libra_jax.stages import rl
+from libra_jax.train import run as training
 from libra_jax.train.optimizer import OptimizerConfig
 
 
@@ -22,7 +23,7 @@ def get_config() -> rl.Config:
         groups=64,
         sampling=SamplingConfig(max_new_tokens=4096, num_samples=8, batch_size=256),
         grpo=rl.GrpoConfig(length_expected=3072, length_maximum=4096),
-        train=sft.TrainConfig(
+        train=training.TrainConfig(
             num_steps=200,
             accumulation=8,
             save_every=10,

@@ -13,6 +13,7 @@ Time and score: not measured yet.
 """
 
 from libra_jax.stages import sft
+from libra_jax.train import run as training
 from libra_jax.train.optimizer import OptimizerConfig
 
 
@@ -22,7 +23,7 @@ def get_config() -> sft.Config:
         template="libra",
         sequence_length=8192,
         batch_size=64,
-        train=sft.TrainConfig(
+        train=training.TrainConfig(
             num_steps=500,
             accumulation=8,
             save_every=50,

@@ -15,7 +15,7 @@ FLOORS = {
     "train": 5, "bench": 5, "judges": 5,
     "sampling": 4, "objectives": 4, "data": 4,
     "model": 3,
-    "judging": 2, "verify": 2, "text": 2, "parallel": 2, "miniature": 2,
+    "judging": 2, "verify": 2, "text": 2, "parallel": 2, "miniature": 2, "runs": 2,
     "records": 1, "config": 1,
 }  # fmt: skip
 FEEDS = {"tensorflow", "tensorflow_datasets", "tensorflow_text", "seqio", "t5", "clu"}

@@ -1,36 +1,79 @@
-"""Device meshes with the axes data (copies), fsdp (shards of parameters and batch) and tensor (shards of layers)."""
+"""Device meshes: data (copies), fsdp (shards of parameters and batch), sequence (parts of rows), tensor (of layers)."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 
-AXES = ("data", "fsdp", "tensor")
+AXES = ("data", "fsdp", "sequence", "tensor")
 
 
-def make(data: int = 1, fsdp: int = -1, tensor: int = 1, devices: Sequence[jax.Device] | None = None
-         ) -> jax.sharding.Mesh:
-    """A mesh over `devices` (default: all); one size may be -1 and takes what is left.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MeshConfig:
+    """Sizes of the mesh axes; one may be -1 and takes what is left. Slices of TPUs lie along `data`."""
 
-    Tensor-parallel neighbours are neighbours in the device order of jax.make_mesh. ValueError when the sizes do not
-    multiply to the number of devices.
+    data: int = 1
+    fsdp: int = -1
+    sequence: int = 1
+    tensor: int = 1
+
+
+def make(config: MeshConfig = MeshConfig(), devices: Sequence[jax.Device] | None = None) -> jax.sharding.Mesh:
+    """A mesh over `devices` (default: all). On TPUs, neighbours along `tensor` are neighbours in the machine.
+
+    ValueError when the sizes do not multiply to the number of devices, or `data` not to that of the slices.
     """
-    sizes = [data, fsdp, tensor]
-    count = len(devices) if devices is not None else jax.device_count()
-    asked = f"data={data}, fsdp={fsdp}, tensor={tensor}"
+    devices = list(jax.devices() if devices is None else devices)
+    sizes = _sizes(config, len(devices))
+    slices = len({getattr(device, "slice_index", 0) for device in devices})
+    if sizes[0] % slices:
+        raise ValueError(f"mesh {_words(config)}: {slices} slices need data to be a multiple of {slices}, since only "
+                         "copies talk over the network between slices")
+    auto = (jax.sharding.AxisType.Auto,) * len(AXES)
+    return jax.sharding.Mesh(_arrange(sizes, devices, slices), AXES, axis_types=auto)
+
+
+def over_rows(num_devices: int) -> jax.sharding.Mesh | None:
+    """A mesh that spreads rows over the first `num_devices` devices; None for one. ValueError if there are fewer."""
+    if not 1 <= num_devices <= jax.device_count():
+        raise ValueError(f"num_devices={num_devices}: expected 1 to {jax.device_count()}, the devices of this machine")
+    if num_devices == 1:
+        return None
+    return make(MeshConfig(data=num_devices, fsdp=1), jax.devices()[:num_devices])
+
+
+def _sizes(config: MeshConfig, count: int) -> list[int]:
+    sizes = [getattr(config, axis) for axis in AXES]
     if sizes.count(-1) > 1 or any(size < 1 and size != -1 for size in sizes):
-        raise ValueError(f"mesh {asked}: expected sizes of at least 1, of which one may be -1 (what is left)")
+        raise ValueError(f"mesh {_words(config)}: expected sizes of at least 1, of which one may be -1 (what is left)")
     if -1 in sizes:
         known = math.prod(size for size in sizes if size != -1)
         if count % known:
-            raise ValueError(f"mesh {asked}: {known} does not divide the number of devices, {count}")
+            raise ValueError(f"mesh {_words(config)}: {known} does not divide the number of devices, {count}")
         sizes[sizes.index(-1)] = count // known
     if math.prod(sizes) != count:
-        raise ValueError(f"mesh {asked}: {math.prod(sizes)} devices asked for, {count} there; set one size to -1")
-    auto = (jax.sharding.AxisType.Auto,) * len(AXES)
-    if devices is not None:
-        return jax.sharding.Mesh(np.asarray(devices).reshape(sizes), AXES, axis_types=auto)
-    return jax.make_mesh(sizes, AXES, axis_types=auto)
+        raise ValueError(f"mesh {_words(config)}: {math.prod(sizes)} devices asked for, {count} there; set one size to "
+                         "-1")
+    return sizes
+
+
+def _words(config: MeshConfig) -> str:
+    return ", ".join(f"{axis}={getattr(config, axis)}" for axis in AXES)
+
+
+def _arrange(sizes: list[int], devices: list[jax.Device], slices: int) -> np.ndarray:
+    """The devices as an array of these sizes, near ones along the last axes."""
+    if devices[0].platform != "tpu":
+        return np.asarray(devices).reshape(sizes)
+    try:
+        if slices > 1:
+            return mesh_utils.create_hybrid_device_mesh([sizes[0] // slices, *sizes[1:]], [slices, 1, 1, 1], devices,
+                                                        allow_split_physical_axes=True)
+        return mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
+    except (ValueError, NotImplementedError):  # two devices a chip, on v4: their own order
+        return np.asarray(devices).reshape(sizes)

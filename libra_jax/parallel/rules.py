@@ -9,9 +9,11 @@ from collections.abc import Sequence
 import jax
 from jax.sharding import NamedSharding, PartitionSpec
 
+from libra_jax.parallel.mesh import AXES
+
 RULES: dict[str, tuple[str, ...]] = {
     "batch": ("data", "fsdp"),  # rows of a batch, of a cache, of activations
-    "time": (),
+    "time": ("sequence",),
     "source": (),
     "layers": (),
     "model": ("fsdp",),  # the model axis of a parameter
@@ -49,7 +51,7 @@ def sharding(mesh: jax.sharding.Mesh, logical_axes: Sequence[str | None], shape:
 def constrain(array: jax.Array, logical_axes: Sequence[str | None]) -> jax.Array:
     """Pins the sharding of an activation where a mesh is set (jax.set_mesh); otherwise returns it as it is."""
     mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty or not set(mesh.axis_names) >= {"data", "fsdp", "tensor"} or mesh.size == 1:
+    if mesh.empty or not set(mesh.axis_names) >= set(AXES) or mesh.size == 1:
         return array
     return jax.lax.with_sharding_constraint(array, _divisible(spec(logical_axes), dict(mesh.shape), array.shape))
 

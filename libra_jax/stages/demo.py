@@ -31,6 +31,7 @@ from libra_jax.sampling.rejection import RejectionConfig
 from libra_jax.stages import bench as benches
 from libra_jax.stages import curate, downstream, dpo, judge, reject, rl, rollout, sft, verify
 from libra_jax.train import metrics
+from libra_jax.train import run as training
 from libra_jax.train.optimizer import OptimizerConfig
 
 CHECKPOINT = pathlib.Path(arithmetic.__file__).parent / "checkpoint"
@@ -184,9 +185,9 @@ def _sampling(samples: int, seed: int, temperature: float = 1.0) -> SamplingConf
 
 
 def _train(config: Config, num_steps: int, rate: float, *, schedule: str = "constant", accumulation: int = 1
-           ) -> sft.TrainConfig:
+           ) -> training.TrainConfig:
     optimizer = OptimizerConfig(learning_rate=rate, warmup_steps=min(3, num_steps), schedule=schedule)
-    return sft.TrainConfig(num_steps=num_steps, save_every=10, seed=config.seed, accumulation=accumulation,
+    return training.TrainConfig(num_steps=num_steps, save_every=10, seed=config.seed, accumulation=accumulation,
                            optimizer=optimizer)
 
 

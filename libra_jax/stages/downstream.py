@@ -12,10 +12,10 @@ import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 
 from libra_jax import config as configs
-from libra_jax import records
+from libra_jax import records, runs
 from libra_jax.judging import reward
 from libra_jax.records import Judgement, JudgingExample, PreferencePair, Problem, Rollout
-from libra_jax.stages import judge, rollout
+from libra_jax.stages import judge
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,7 @@ def pairs(examples: Sequence[JudgingExample], judgements: Iterable[Judgement]) -
 
 def run(config: Config, workdir: pathlib.Path) -> dict:
     """Writes examples.jsonl, judgements.jsonl (by the judge stage, which resumes) and pairs.jsonl to `workdir`."""
-    rollout.need(config, "problems", "rollouts")
+    runs.need(config, "problems", "rollouts")
     problems = {problem.id: problem for problem in records.read(config.problems, Problem)}
     examples = unlabelled(problems, records.read(config.rollouts, Rollout))
     records.write(workdir / "examples.jsonl", examples)
@@ -90,7 +90,7 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
     num_problems = len({example.problem_id for example in examples})
     summary = {"responses": len(examples), "problems": num_problems, "pairs": len(made),
                "problems_without_pair": num_problems - len(made)}
-    print(" ".join(f"{name}={value}" for name, value in summary.items()))
+    runs.report(summary)
     return summary
 
 

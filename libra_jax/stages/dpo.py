@@ -14,15 +14,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from libra_jax import config as configs
+from libra_jax import runs
 from libra_jax.data import tasks
 from libra_jax.judging.prompt import load_template
 from libra_jax.model import transformer
 from libra_jax.model.config import ModelConfig
 from libra_jax.objectives import dpo
 from libra_jax.records import PreferencePair
-from libra_jax.stages import rollout, sft
 from libra_jax.text import chat
 from libra_jax.text import tokenizer as tokenizers
+from libra_jax.train import run as training
 from libra_jax.train import step as steps
 from libra_jax.train.optimizer import OptimizerConfig
 
@@ -44,15 +45,15 @@ class Config:
     sequence_length: int = 4096
     batch_size: int = 16
     beta: float = 0.1
-    train: sft.TrainConfig = sft.TrainConfig(optimizer=OptimizerConfig(learning_rate=5e-7))
+    train: training.TrainConfig = training.TrainConfig(optimizer=OptimizerConfig(learning_rate=5e-7))
 
 
 def run(config: Config, workdir: pathlib.Path) -> dict:
     """Trains and exports to `workdir`/export; returns counts and the last metrics. ValueError when no pair fits."""
-    rollout.need(config, "checkpoint", "pairs")
-    sft.check_rows(config.batch_size, config.train, "batch_size")
+    runs.need(config, "checkpoint", "pairs")
+    training.check_rows(config.batch_size, config.train, "batch_size")
     words, template = tokenizers.load(config.checkpoint), load_template(config.template)
-    pairs, broken = sft.read(config.pairs, PreferencePair, workdir)
+    pairs, broken = runs.read(config.pairs, PreferencePair, workdir)
     fitting, too_long = [], 0
     for pair in pairs:
         talks = [chat.render(words, template.solving_target(pair.question, text))
@@ -90,17 +91,17 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
                             beta=config.beta, denominator=batch["denominator"])
         return loss
 
-    last = sft.fit(config, loss_fn, batch_at, "dpo", workdir, inputs=("checkpoint", "pairs"), prepare=prepare)
+    last = training.fit(config, loss_fn, batch_at, "dpo", workdir, inputs=("checkpoint", "pairs"), prepare=prepare)
     summary = {"pairs": len(fitting), "too_long": too_long, "broken_lines": broken, **last,
                "path": str(workdir / "export")}
-    print(" ".join(f"{name}={value}" for name, value in summary.items()))
+    runs.report(summary)
     return summary
 
 
-def to_rows(talks: list[list[chat.Rendered]], config: sft.TrainConfig) -> dict[str, np.ndarray]:
+def to_rows(talks: list[list[chat.Rendered]], config: training.TrainConfig) -> dict[str, np.ndarray]:
     """[pairs, 2, T] int32 tokens and segment_ids and bool loss_mask; index 0 of axis 1 is the chosen response."""
     longest = max(len(talk.tokens) for pair in talks for talk in pair)
-    shape = (len(talks), 2, sft.round_up(longest, config))
+    shape = (len(talks), 2, training.round_up(longest, config))
     rows = {"tokens": np.zeros(shape, np.int32), "segment_ids": np.zeros(shape, np.int32),
             "loss_mask": np.zeros(shape, bool)}
     for place, pair in enumerate(talks):

@@ -15,13 +15,13 @@ from collections.abc import Sequence
 from typing import Literal
 
 from libra_jax import config as configs
-from libra_jax import records
+from libra_jax import runs
 from libra_jax.judges import baselines, model
 from libra_jax.judges.protocol import Judge
 from libra_jax.judging.prompt import load_template
+from libra_jax.parallel import mesh as meshes
 from libra_jax.records import Judgement, JudgingExample
 from libra_jax.sampling import engine
-from libra_jax.stages import rollout
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
     killed run left is of another config, or for a missing path in the config.
     """
     summary = judge_file(config, workdir)[-1]
-    print(" ".join(f"{name}={value}" for name, value in summary.items()))
+    runs.report(summary)
     return summary
 
 
@@ -65,13 +65,9 @@ def judge_file(config: Config, workdir: pathlib.Path) -> tuple[list[JudgingExamp
 
     Returns the examples, all their judgements, and counts.
     """
-    rollout.need(config, "examples", *(["checkpoint"] if config.judge == "model" else []))
-    workdir.mkdir(parents=True, exist_ok=True)
-    rejected: list[str] = []
-    aside = workdir / "examples.rejected.jsonl"
-    examples = rollout.some(list(records.read(config.examples, JudgingExample, rejected=rejected, aside=aside)),
-                            config.examples, rejected)
-    out = rollout.resume(workdir / "judgements.jsonl", Judgement, config, inputs=("examples", "checkpoint"))
+    runs.need(config, "examples", *(["checkpoint"] if config.judge == "model" else []))
+    examples, broken = runs.read(config.examples, JudgingExample, workdir)
+    out = runs.resume(workdir / "judgements.jsonl", Judgement, config, inputs=("examples", "checkpoint"))
     judgements = list(out.done)
     if not out.finished:
         for judgement in make(config).judge(examples, skip=len(out.done)):
@@ -79,7 +75,7 @@ def judge_file(config: Config, workdir: pathlib.Path) -> tuple[list[JudgingExamp
             judgements.append(judgement)
         out.finish()
     verdicts = collections.Counter(judgement.verdict for judgement in judgements)
-    summary = {"examples": len(examples), "broken_lines": len(rejected), "judgements": len(judgements)}
+    summary = {"examples": len(examples), "broken_lines": broken, "judgements": len(judgements)}
     summary |= {verdict: verdicts[verdict] for verdict in ("correct", "incorrect", "unparsed")}
     return examples, judgements, summary | {"path": str(out.path)}
 
@@ -91,7 +87,7 @@ def make(config: Config) -> Judge:
         return dataclasses.replace(judge, name=config.name or judge.name)
     name = config.name or pathlib.Path(config.checkpoint).name
     how = model.ModelJudgeConfig(name=name, thinking=config.thinking, sampling=config.sampling)
-    template, mesh = load_template(config.template), rollout.make_mesh(config.num_devices)
+    template, mesh = load_template(config.template), meshes.over_rows(config.num_devices)
     return model.load(config.checkpoint, how, template, mesh=mesh, progress=engine.to_stderr(f"judge {name}"))
 
 

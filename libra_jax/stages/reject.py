@@ -13,7 +13,7 @@ import pathlib
 from collections.abc import Sequence
 
 from libra_jax import config as configs
-from libra_jax import records
+from libra_jax import records, runs
 from libra_jax.sampling import engine, rejection
 from libra_jax.stages import judge
 
@@ -53,7 +53,7 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
     records.write(workdir / "kept.jsonl", kept)
     summary = counts | {"never_right": len(stats.never_right), "broken_lines": summary["broken_lines"],
                         "path": str(workdir / "kept.jsonl")}
-    print(" ".join(f"{name}={value}" for name, value in summary.items()))
+    runs.report(summary)
     return summary
 
 

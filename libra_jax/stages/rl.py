@@ -19,6 +19,7 @@ import jax
 import numpy as np
 
 from libra_jax import config as configs
+from libra_jax import runs
 from libra_jax.data import packing, tasks
 from libra_jax.judges.model import ModelJudge, ModelJudgeConfig
 from libra_jax.judging import reward as rewards
@@ -28,8 +29,8 @@ from libra_jax.model.config import ModelConfig
 from libra_jax.objectives import grpo
 from libra_jax.records import JudgingExample
 from libra_jax.sampling import engine
-from libra_jax.stages import rollout, sft
 from libra_jax.text import tokenizer as tokenizers
+from libra_jax.train import run as training
 from libra_jax.train import step as steps
 from libra_jax.train.optimizer import OptimizerConfig
 
@@ -74,14 +75,14 @@ class Config:
     updates: int = 1
     sampling: engine.SamplingConfig = engine.SamplingConfig(max_new_tokens=4096, num_samples=8)
     grpo: GrpoConfig = GrpoConfig()
-    train: sft.TrainConfig = sft.TrainConfig(optimizer=OptimizerConfig(learning_rate=1e-6))
+    train: training.TrainConfig = training.TrainConfig(optimizer=OptimizerConfig(learning_rate=1e-6))
 
 
 def run(config: Config, workdir: pathlib.Path) -> dict:
     """Trains and exports to `workdir`/export; returns the last metrics. ValueError for unlabelled examples."""
-    rollout.need(config, "checkpoint", "examples")
+    runs.need(config, "checkpoint", "examples")
     words, template = tokenizers.load(config.checkpoint), load_template(config.template)
-    examples, broken = sft.read(config.examples, JudgingExample, workdir)
+    examples, broken = runs.read(config.examples, JudgingExample, workdir)
     for example in examples:
         if example.correct is None:
             raise ValueError(f"{config.examples}: example {example.id!r} has no label; RL needs one")
@@ -103,7 +104,7 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
                  inputs=("checkpoint", "examples"))
     summary = {"examples": len(examples), "too_long": len(examples) - len(features), "broken_lines": broken, **last,
                "path": str(workdir / "export")}
-    print(" ".join(f"{name}={value}" for name, value in summary.items()))
+    runs.report(summary)
     return summary
 
 
@@ -132,7 +133,7 @@ def train(config: Config, prompts: Sequence[Sequence[int]], stop_ids: Sequence[i
                              denominator=batch["denominator"])
         return loss
 
-    return sft.fit(config, loss_fn, drawer.batch_at, label, workdir, inputs=inputs, prepare=drawer.prepare,
+    return training.fit(config, loss_fn, drawer.batch_at, label, workdir, inputs=inputs, prepare=drawer.prepare,
                    updates=config.updates)
 
 
@@ -148,7 +149,7 @@ def check(config: Config, prompts: Sequence[Sequence[int]]) -> None:
                          f"top_p={sampling.top_p}, num_samples={sampling.num_samples}: RL needs a temperature above 0, "
                          "no filters (top_k=0, top_p=1) and groups of at least 2 samples")
     rewards.length_term(0, config.grpo.length_expected, config.grpo.length_maximum)
-    sft.check_rows(config.groups * sampling.num_samples, config.train, "groups * sampling.num_samples",
+    training.check_rows(config.groups * sampling.num_samples, config.train, "groups * sampling.num_samples",
                    updates=config.updates)
 
 
@@ -191,7 +192,7 @@ class Drawer:
     def __init__(self, config: Config, prompts: Sequence[Sequence[int]], stop_ids: Sequence[int], reward: Reward):
         self.config, self.prompts, self.stop_ids, self.reward = config, prompts, stop_ids, reward
         self.longest = max(map(len, prompts)) + config.sampling.max_new_tokens
-        self.length = sft.round_up(max(self.longest, MIN_ROW), config.train)
+        self.length = training.round_up(max(self.longest, MIN_ROW), config.train)
 
     def prepare(self, model: ModelConfig, params: Any, mesh: jax.sharding.Mesh) -> None:
         """Binds the model; keeps its first parameters where the KL term needs a reference."""

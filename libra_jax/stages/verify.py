@@ -23,7 +23,7 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from libra_jax import config as configs
-from libra_jax import records
+from libra_jax import records, runs
 from libra_jax.records import Problem, Rollout, VerifiedRollout
 from libra_jax.stages import rollout as rollouts
 from libra_jax.verify import batch, equal, extract
@@ -104,7 +104,7 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
     if published:
         summary |= _agreement(published, workdir)
     records.write_json(workdir / "summary.json", summary)
-    print(" ".join(f"{name}={value}" for name, value in summary.items()))
+    runs.report(summary)
     for line in rejected[:10]:
         print(f"  set aside: {line}")
     return summary

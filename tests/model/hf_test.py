@@ -90,7 +90,7 @@ def test_sharded_save_is_read_back_by_us_on_a_mesh_and_by_transformers(checkpoin
     _, config, params = checkpoint
     hf.save(tmp_path, config, params, max_shard_bytes=20_000)
     assert len(list(tmp_path.glob("model-*-of-*.safetensors"))) > 2
-    _, loaded = hf.load(tmp_path, mesh=meshes.make(data=1, fsdp=2, tensor=4))
+    _, loaded = hf.load(tmp_path, mesh=meshes.make(meshes.MeshConfig(data=1, fsdp=2, tensor=4)))
     for ours, theirs in zip(jax.tree.leaves(loaded), jax.tree.leaves(params), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     q = loaded["blocks"]["attention"]["q"]  # [L, D, N, H]: D over fsdp, N over tensor

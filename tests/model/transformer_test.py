@@ -129,7 +129,7 @@ def test_gradients_on_eight_devices_equal_those_on_one(name, sizes):
     config = CONFIGS[name]
     params = parameters(config)
     expected = gradients(config, params, TOKENS, POSITIONS, SEGMENTS, 0)
-    mesh = meshes.make(*sizes)
+    mesh = meshes.make(meshes.MeshConfig(data=sizes[0], fsdp=sizes[1], tensor=sizes[2]))
     shardings = transformer.shardings(config, mesh)
     rows = jax.NamedSharding(mesh, jax.P(("data", "fsdp")))
     with jax.set_mesh(mesh):

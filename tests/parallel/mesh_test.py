@@ -7,10 +7,11 @@ from libra_jax.parallel import mesh as meshes
 
 
 def test_one_size_takes_what_is_left():
-    assert dict(meshes.make().shape) == {"data": 1, "fsdp": 8, "tensor": 1}
-    assert dict(meshes.make(data=-1, fsdp=2, tensor=2).shape) == {"data": 2, "fsdp": 2, "tensor": 2}
+    assert dict(meshes.make().shape) == {"data": 1, "fsdp": 8, "sequence": 1, "tensor": 1}
+    four = meshes.make(meshes.MeshConfig(data=-1, fsdp=2, tensor=2))
+    assert dict(four.shape) == {"data": 2, "fsdp": 2, "sequence": 1, "tensor": 2}
     one = meshes.make(devices=jax.devices()[3:4])
-    assert dict(one.shape) == {"data": 1, "fsdp": 1, "tensor": 1}
+    assert dict(one.shape) == {"data": 1, "fsdp": 1, "sequence": 1, "tensor": 1}
     assert one.devices.flat[0] == jax.devices()[3]
 
 
@@ -22,4 +23,4 @@ def test_one_size_takes_what_is_left():
 ])
 def test_sizes_that_do_not_fit_are_named(sizes, message):
     with pytest.raises(ValueError, match=message):
-        meshes.make(*sizes)
+        meshes.make(meshes.MeshConfig(data=sizes[0], fsdp=sizes[1], tensor=sizes[2]))

@@ -17,7 +17,7 @@ def test_spec_maps_names_by_the_table():
 
 
 def test_sharding_keeps_whole_what_does_not_divide():
-    mesh = meshes.make(data=2, fsdp=2, tensor=2)
+    mesh = meshes.make(meshes.MeshConfig(data=2, fsdp=2, tensor=2))
     assert rules.sharding(mesh, ("model", "heads")).spec == PartitionSpec("fsdp", "tensor")
     assert rules.sharding(mesh, ("model", "heads"), (6, 3)).spec == PartitionSpec("fsdp", None)
     assert rules.sharding(mesh, ("batch",), (6,)).spec == PartitionSpec("data")
@@ -26,5 +26,5 @@ def test_sharding_keeps_whole_what_does_not_divide():
 def test_constrain_shards_where_a_mesh_is_set_and_is_idle_elsewhere():
     pin = jax.jit(lambda x: rules.constrain(x + 1, ("batch", "feedforward")))
     assert len(pin(jnp.zeros((4, 4))).sharding.device_set) == 1
-    with jax.set_mesh(meshes.make(data=2, fsdp=2, tensor=2)):
+    with jax.set_mesh(meshes.make(meshes.MeshConfig(data=2, fsdp=2, tensor=2))):
         assert pin(jnp.zeros((4, 4))).sharding.spec == PartitionSpec(("data", "fsdp"), "tensor")

@@ -110,7 +110,7 @@ def test_stop_token_ends_a_sample_and_belongs_to_it(params, prompts):
 
 
 def test_eight_devices_draw_what_one_draws(params, prompts):
-    mesh = meshes.make(data=8, fsdp=1, devices=jax.devices())
+    mesh = meshes.make(meshes.MeshConfig(data=8, fsdp=1), jax.devices())
     assert tokens(run(params, prompts, num_samples=3, mesh=mesh)) == tokens(run(params, prompts, num_samples=3))
 
 

@@ -7,9 +7,11 @@ import pytest
 
 from libra_jax import records
 from libra_jax.model import hf, transformer
+from libra_jax.parallel import mesh as meshes
 from libra_jax.records import PreferencePair
-from libra_jax.stages import dpo, sft
+from libra_jax.stages import dpo
 from libra_jax.train import metrics
+from libra_jax.train import run as training
 from libra_jax.train.optimizer import OptimizerConfig
 
 
@@ -20,7 +22,8 @@ def config(tmp_path, tiny_checkpoint):
     records.write(tmp_path / "pairs.jsonl", pairs)
     return dpo.Config(pairs=str(tmp_path / "pairs.jsonl"), checkpoint=tiny_checkpoint, template="miniature",
                       sequence_length=128, batch_size=8,
-                      train=sft.TrainConfig(num_steps=8, save_every=0, optimizer=OptimizerConfig(learning_rate=3e-3)))
+                      train=training.TrainConfig(num_steps=8, save_every=0,
+                                                 optimizer=OptimizerConfig(learning_rate=3e-3)))
 
 
 def test_the_margin_grows_from_nothing(config, tmp_path):
@@ -34,7 +37,7 @@ def test_the_margin_grows_from_nothing(config, tmp_path):
 
 def test_spreading_layers_or_rows_over_devices_changes_nothing(config, tmp_path):
     ends = []
-    for name, mesh in (("layers", sft.MeshConfig(data=1, fsdp=1, tensor=8)), ("rows", sft.MeshConfig())):
+    for name, mesh in (("layers", meshes.MeshConfig(data=1, fsdp=1, tensor=8)), ("rows", meshes.MeshConfig())):
         train = dataclasses.replace(config.train, num_steps=2, mesh=mesh)
         dpo.run(dataclasses.replace(config, train=train), tmp_path / name)
         ends.append(metrics.read(tmp_path / name / "metrics.jsonl"))

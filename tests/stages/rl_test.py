@@ -8,8 +8,9 @@ from libra_jax import records
 from libra_jax.model import hf
 from libra_jax.records import JudgingExample
 from libra_jax.sampling.engine import Sample, SamplingConfig
-from libra_jax.stages import rl, sft
+from libra_jax.stages import rl
 from libra_jax.train import metrics
+from libra_jax.train import run as training
 from libra_jax.train.optimizer import OptimizerConfig
 
 PROMPTS = [(5, 6, 7), (8, 9), (10, 11, 12, 13), (14,)]
@@ -19,7 +20,7 @@ PROMPTS = [(5, 6, 7), (8, 9), (10, 11, 12, 13), (14,)]
 def config(tiny_checkpoint):
     return rl.Config(checkpoint=tiny_checkpoint, template="miniature", groups=4, redraws=0,
                      sampling=SamplingConfig(num_samples=4, max_new_tokens=8, batch_size=16),
-                     train=sft.TrainConfig(num_steps=2, save_every=0, seed=3_000_000_000,
+                     train=training.TrainConfig(num_steps=2, save_every=0, seed=3_000_000_000,
                                            optimizer=OptimizerConfig(learning_rate=1e-2)))
 
 

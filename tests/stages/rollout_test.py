@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from libra_jax import records
+from libra_jax import records, runs
 from libra_jax.records import Problem, Rollout
 from libra_jax.sampling.engine import SamplingConfig
 from libra_jax.stages import rollout
@@ -68,13 +68,13 @@ def test_results_of_another_config_are_not_mixed_or_passed_off(config, tmp_path)
 def test_a_checkpoint_with_other_weights_is_another_input(config, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(config.checkpoint, copy)
-    assert rollout.fingerprint(copy) == rollout.fingerprint(pathlib.Path(config.checkpoint))
+    assert runs.fingerprint(copy) == runs.fingerprint(pathlib.Path(config.checkpoint))
     weights = bytearray((copy / "model.safetensors").read_bytes())
     weights[-1] ^= 1
     (copy / "model.safetensors").write_bytes(weights)
-    assert rollout.fingerprint(copy) != rollout.fingerprint(pathlib.Path(config.checkpoint))
+    assert runs.fingerprint(copy) != runs.fingerprint(pathlib.Path(config.checkpoint))
     with pytest.raises(FileNotFoundError, match="no such file or folder"):
-        rollout.fingerprint(tmp_path / "none")
+        runs.fingerprint(tmp_path / "none")
 
 
 def test_broken_lines_are_set_aside_and_counted(config, tmp_path):

@@ -13,9 +13,11 @@ import pytest
 
 from libra_jax import records
 from libra_jax.model import hf
+from libra_jax.parallel import mesh as meshes
 from libra_jax.records import Judgement, JudgingExample
 from libra_jax.stages import sft
 from libra_jax.train import metrics
+from libra_jax.train import run as training
 from libra_jax.train.optimizer import OptimizerConfig
 
 
@@ -29,7 +31,8 @@ def config(tmp_path, tiny_checkpoint):
     records.write(tmp_path / "kept.jsonl", kept)
     return sft.Config(examples=str(tmp_path / "examples.jsonl"), kept=str(tmp_path / "kept.jsonl"),
                       checkpoint=tiny_checkpoint, template="miniature", sequence_length=192, batch_size=8,
-                      train=sft.TrainConfig(num_steps=6, save_every=2, optimizer=OptimizerConfig(learning_rate=1e-2)))
+                      train=training.TrainConfig(num_steps=6, save_every=2,
+                                                 optimizer=OptimizerConfig(learning_rate=1e-2)))
 
 
 def test_it_learns_and_exports_a_whole_checkpoint(config, tmp_path):
@@ -44,9 +47,9 @@ def test_it_learns_and_exports_a_whole_checkpoint(config, tmp_path):
 
 def test_devices_and_accumulation_change_nothing(config, tmp_path):
     one = dataclasses.replace(config.train, num_steps=1, save_every=0)
-    halves = sft.MeshConfig(fsdp=2, tensor=4)
+    halves = meshes.MeshConfig(fsdp=2, tensor=4)
     runs = {"sharded": one, "accumulated": dataclasses.replace(one, accumulation=4, mesh=halves),
-            "tensor": dataclasses.replace(one, mesh=sft.MeshConfig(data=2, fsdp=2, tensor=2))}
+            "tensor": dataclasses.replace(one, mesh=meshes.MeshConfig(data=2, fsdp=2, tensor=2))}
     rows = {}
     for name, train in runs.items():
         sft.run(dataclasses.replace(config, train=train), tmp_path / name)

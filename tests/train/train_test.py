@@ -30,7 +30,7 @@ def _loss(params, batch):
 
 
 def _run(workdir, num_steps, *, mesh=None, accumulation=1, total=4, learning_rate=1e-3, save_every=1):
-    mesh = mesh or meshes.make(fsdp=1, devices=jax.devices()[:1])
+    mesh = mesh or meshes.make(meshes.MeshConfig(fsdp=1), jax.devices()[:1])
     adam = optimizer.make(optimizer.OptimizerConfig(learning_rate=learning_rate), total)
     start = state.create(MODEL, transformer.init(MODEL, key=jax.random.key(0)), adam, mesh)
     end = loop.fit(start, step.make(_loss, adam, accumulation=accumulation), _batch, num_steps, label="test",
@@ -61,7 +61,8 @@ def test_accumulated_and_sharded_steps_are_the_whole_step(tmp_path):
                          *[jax.grad(lambda p, rows=rows: _loss(p, rows)[0])(params) for rows in parts])
     assert _gap(whole, added) < 1e-6
     one = _run(tmp_path / "one", 1, save_every=0)
-    for name, options in (("accumulated", {"accumulation": 2}), ("sharded", {"mesh": meshes.make(2, 2, 2)})):
+    mesh = meshes.make(meshes.MeshConfig(data=2, fsdp=2, tensor=2))
+    for name, options in (("accumulated", {"accumulation": 2}), ("sharded", {"mesh": mesh})):
         other = _run(tmp_path / name, 1, save_every=0, **options)
         rows = [metrics.read(tmp_path / each / "metrics.jsonl")[0] for each in ("one", name)]
         assert rows[0]["grad_norm"] == pytest.approx(rows[1]["grad_norm"], rel=1e-5), name

@@ -1,0 +1,120 @@
+"""A run's folder: what it was made from, what a killed run left there, broken input lines, and the summary at the end.
+
+What every stage says and checks alike, so that each holds only its own work.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from libra_jax import records
+
+_END = 2**20  # bytes of each end of a file of weights that its fingerprint covers
+
+
+def need(config: Any, *names: str) -> None:
+    """Raises ValueError for the first of these fields that is empty."""
+    for name in names:
+        if not getattr(config, name):
+            raise ValueError(f"--config.{name} is empty; expected a path")
+
+
+def read(path: str, cls: type, workdir: pathlib.Path) -> tuple[list, int]:
+    """The records of a file and its number of broken lines, which go to `workdir`/<stem>.rejected.jsonl."""
+    workdir.mkdir(parents=True, exist_ok=True)
+    rejected: list[str] = []
+    aside = workdir / f"{pathlib.Path(path).stem}.rejected.jsonl"
+    found = list(records.read(path, cls, rejected=rejected, aside=aside))
+    for line in rejected[:10]:
+        print(f"set aside: {line}", file=sys.stderr)
+    return _some(found, path, rejected), len(rejected)
+
+
+def _some(found: list, path: str, rejected: Sequence[str]) -> list:
+    """`found`, the records of the file `path`; ValueError when there are none, with the first broken line if any."""
+    if not found:
+        why = f"all {len(rejected)} lines are broken; the first: {rejected[0]}" if rejected else "the file is empty"
+        raise ValueError(f"{path}: no records: {why}")
+    return found
+
+
+def resume(path: pathlib.Path, cls: type, config: Any, *, inputs: Sequence[str]) -> records.Appender:
+    """Opens `path` for appending, to go on from what a killed run of the same config and inputs left there.
+
+    `inputs` as in `claim`, whose note is `<path>.config.json`; ValueError when what lies there was made from others.
+    """
+    if num_processes() > 1:
+        raise ValueError(f"{num_processes()} processes would write {path}; start this stage on one host")
+    claim(path.with_name(path.name + ".config.json"), config, inputs=inputs)
+    return records.Appender(path, cls)
+
+
+def claim(note: pathlib.Path, config: Any, *, inputs: Sequence[str]) -> None:
+    """Notes in `note` from what its neighbours are made: `config`, and fingerprints of the inputs.
+
+    `inputs` names the fields of the config that are paths: what lies there counts, not the path. ValueError when the
+    note of an earlier run says otherwise.
+    """
+    now = dataclasses.asdict(config)
+    now |= {name: fingerprint(pathlib.Path(now[name])) for name in inputs if now[name]}
+    if note.exists() and (before := json.loads(note.read_text(encoding="utf-8"))) != now:
+        old, new = _flat(before), _flat(now)
+        name = next(name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name))
+        made = note.with_name(note.name.removesuffix(".config.json"))
+        raise ValueError(f"{made} was made with {name}={old.get(name)!r}, now {name}={new.get(name)!r}; use another "
+                         "--workdir, or empty this one")
+    if is_first():
+        records.write_json(note, now)
+
+
+def num_processes() -> int:
+    """How many processes share this run; unlike jax.process_count(), does not take the accelerators to find out."""
+    import jax
+
+    return jax.process_count() if jax.distributed.is_initialized() else 1
+
+
+def is_first() -> bool:
+    """Whether this process is the one of the run that writes what all share."""
+    import jax
+
+    return num_processes() == 1 or jax.process_index() == 0
+
+
+def fingerprint(path: pathlib.Path) -> str:
+    """A hash of a file, or of a checkpoint folder: of its json and safetensors files, the sizes and both ends.
+
+    Weights are too large to be read twice, and training changes them everywhere. FileNotFoundError for no such path.
+    """
+    if path.is_file():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    if not path.is_dir():
+        raise FileNotFoundError(f"{path}: no such file or folder")
+    digest = hashlib.sha256()
+    for part in sorted(path.iterdir()):
+        if part.suffix in (".json", ".safetensors", ".model"):
+            with part.open("rb") as file:
+                size = part.stat().st_size
+                digest.update(f"{part.name} {size} ".encode() + file.read(_END))
+                file.seek(max(0, size - _END))
+                digest.update(file.read())
+    return digest.hexdigest()
+
+
+def report(summary: Mapping[str, Any]) -> None:
+    """Prints a stage's summary as one line of name=value."""
+    print(" ".join(f"{name}={value}" for name, value in summary.items()))
+
+
+def _flat(tree: dict, prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for name, value in tree.items():
+        flat.update(_flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value})
+    return flat

@@ -1,0 +1,97 @@
+"""A training run from a checkpoint folder to a checkpoint folder, for any loss and any source of batches."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from libra_jax import runs
+from libra_jax.model import hf
+from libra_jax.model.config import ModelConfig
+from libra_jax.parallel import mesh as meshes
+from libra_jax.train import loop
+from libra_jax.train import optimizer as optimizers
+from libra_jax.train import state as states
+from libra_jax.train import step as steps
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """What every training stage needs beside its data.
+
+    Attributes:
+      num_steps: steps of the loop.
+      accumulation: parts into which a batch is cut for its gradient.
+      save_every: steps between checkpoints; 0 for none.
+      compute_dtype, remat: of the model (model/config.py).
+      logit_chunk: positions of a row whose logits are held at a time (a large vocabulary needs it); 0 for all.
+      seed: of the order of the data.
+    """
+
+    num_steps: int = 100
+    accumulation: int = 1
+    save_every: int = 50
+    compute_dtype: Literal["float32", "bfloat16"] = "float32"
+    remat: Literal["none", "dots", "full"] = "none"
+    logit_chunk: int = 0
+    seed: int = 0
+    mesh: meshes.MeshConfig = meshes.MeshConfig()
+    optimizer: optimizers.OptimizerConfig = optimizers.OptimizerConfig()
+
+
+def fit(config: Any, loss_fn: Callable[[ModelConfig], steps.LossFn], batch_at: Callable[[int, Any], dict], label: str,
+        workdir: pathlib.Path, *, inputs: Sequence[str], updates: int = 1,
+        prepare: Callable[[ModelConfig, Any, jax.sharding.Mesh], None] | None = None) -> dict[str, float]:
+    """Loads `config.checkpoint`, trains it as `config.train` says and exports it; shared by the stages that train.
+
+    `loss_fn(model_config)` is the loss of a step, `batch_at` as in train/loop.py, `updates` optimizer steps are made
+    for each batch. `prepare(model_config, params, mesh)` is called once before the loop, with the parameters as loaded.
+    A finished run (its export is whole) is not done again. `inputs` names the fields of `config` that are paths;
+    ValueError when an earlier run in `workdir` had another config or other inputs. Returns the last row of metrics.
+    """
+    how, export = config.train, workdir / "export"
+    runs.claim(workdir / "export.config.json", config, inputs=inputs)
+    if not (export / "config.json").exists():
+        mesh = meshes.make(how.mesh)
+        model, params = hf.load(config.checkpoint, mesh=mesh, compute_dtype=how.compute_dtype, remat=how.remat)
+        optimizer = optimizers.make(how.optimizer, how.num_steps * updates)
+        step = steps.make(loss_fn(model), optimizer, accumulation=how.accumulation)
+        with jax.set_mesh(mesh):  # the model's own constraints on activations hold
+            if prepare:
+                prepare(model, params, mesh)
+            state = states.create(model, params, optimizer, mesh)
+            del params  # the state has its own copy
+            state = loop.fit(state, step, batch_at, how.num_steps, label=label, workdir=workdir, mesh=mesh,
+                             save_every=how.save_every, updates=updates)
+        hf.save(export, model, state.params, tokenizer_from=config.checkpoint)
+    return loop.last_metrics(workdir)
+
+
+def round_up(length: int, config: TrainConfig) -> int:
+    """The length of the rows that hold `length` tokens: a multiple of 16, and of `logit_chunk`."""
+    unit = math.lcm(16, config.logit_chunk or 1)
+    return -(-length // unit) * unit
+
+
+def check_rows(num_rows: int, config: TrainConfig, name: str, *, updates: int = 1) -> None:
+    """ValueError unless batches of `num_rows` (called `name`) fit hosts, devices, updates and accumulation alike."""
+    mesh = meshes.make(config.mesh)
+    ways = mesh.shape["data"] * mesh.shape["fsdp"]
+    unit = updates * ways * config.accumulation
+    if num_rows < 1 or num_rows % unit:
+        raise ValueError(f"{name}={num_rows}: expected a multiple of {unit} = {updates} updates * {ways} devices "
+                         f"(data * fsdp) * {config.accumulation} parts (accumulation), or some devices would idle")
+
+
+def over_hosts(count: int) -> np.float32:
+    """The sum of a count over all hosts, each of which calls this at the same step."""
+    if jax.process_count() == 1:
+        return np.float32(count)
+    return np.float32(multihost_utils.process_allgather(np.asarray(count, np.int32)).sum())
