@@ -25,7 +25,6 @@ from typing import Literal
 from libra_jax import config as configs
 from libra_jax import records, runs
 from libra_jax.records import Problem, Rollout, VerifiedRollout
-from libra_jax.stages import rollout as rollouts
 from libra_jax.verify import batch, equal, extract
 
 
@@ -82,7 +81,7 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
     rollout of an unknown problem, or of one without an answer, is undecided and counted. Raises ValueError for a
     missing path in the config, or when what an earlier, killed run left is of another config or input.
     """
-    rollouts.need(config, "rollouts", *(["problems"] if config.format == "records" else []))
+    runs.need(config, "rollouts", *(["problems"] if config.format == "records" else []))
     workdir.mkdir(parents=True, exist_ok=True)
     rejected: list[str] = []
     published = None
@@ -115,7 +114,7 @@ def _verify(config: Config, workdir: pathlib.Path, problems: dict[str, Problem],
     """Writes verified.jsonl, streaming; `total` is for progress. Returns counts by decision."""
     same = dataclasses.replace(config, num_workers=0)  # which changes no result
     inputs = ("rollouts", "problems") if config.problems else ("rollouts",)
-    out = rollouts.resume(workdir / "verified.jsonl", VerifiedRollout, same, inputs=inputs)
+    out = runs.resume(workdir / "verified.jsonl", VerifiedRollout, same, inputs=inputs)
     counts = collections.Counter(_name(record.correct) for record in out.done)
     skip = len(out.done)
     rest = itertools.islice(given, skip, None)
