@@ -71,7 +71,7 @@ case "${1:-}" in
     mv "$run/status.new" "$run/status" ;;
   follow)
     [ -e "$run/log" ] || fail "no stage was started here; start one by the action run"
-    tail -n 100 -f -s 0.2 --pid="$(cat "$run/pid")" "$run/log" | sed -u "s|^|$worker: |" ;;
+    tail -n 100 -f -s 0.1 --pid="$(cat "$run/pid")" "$run/log" | sed -u "s|^|$worker: |" ;;
   logs)
     [ -e "$run/log" ] || fail "no stage was started here; start one by the action run"
     tail -n 40 "$run/log" | sed "s|^|$worker: |" ;;

@@ -189,15 +189,14 @@ settle() {
     read_outcome
     case "$outcome" in
       finished|stopped|"failed 2") return ;;  # a stage's own refusal of its flags or inputs ends in 2
-      running) unanswered=0 ;;
       # The signal, or other workers' end, may come before Google tells that the machine is taken away.
       preempted|lost|failed*) ! lost 4 || outcome=lost; return ;;
-      *)
-        if lost 1; then outcome=lost; return; fi
-        unanswered=$((unanswered + 1))
-        [ "$unanswered" -lt 10 ] || fail "$name is READY, but its workers do not answer; the stage may still run;" \
-          "try: gcloud compute tpus tpu-vm ssh $name --zone=$zone" ;;
     esac
+    if lost 1; then outcome=lost; return; fi
+    unanswered=$((unanswered + 1))
+    [ "$outcome" != running ] || unanswered=0
+    [ "$unanswered" -lt 10 ] || fail "$name is READY, but its workers do not answer; the stage may still run;" \
+      "try: gcloud compute tpus tpu-vm ssh $name --zone=$zone"
     say "the connection ended before the stage; connecting again"
     sleep "$poll"
   done
@@ -210,15 +209,18 @@ attempt() {
   machine=$(look)
   if [ -n "$dry_run" ]; then echo "# if there is no machine yet:"; machine=ABSENT; fi
   case "$machine" in
+    READY|ABSENT|PREEMPTED|TERMINATED|FAILED|SUSPENDED) ;;
+    *) wait_ready || true ;;
+  esac
+  case "$machine" in
     READY)
       read_outcome
       [ "$outcome" != running ] || grep -qF "| $want" <<<"$workers" || fail "$name runs another stage; see the action" \
         "status, or end it by the action stop" ;;
-    PREEMPTED|TERMINATED|FAILED|SUSPENDED)
+    ABSENT) create || { [ "$restarts" != 0 ] || no_machine; return 1; } ;;
+    *)
       say "$name is $machine"
       delete && create || return 1 ;;
-    ABSENT) create || { [ "$restarts" != 0 ] || no_machine; return 1; } ;;
-    *) wait_ready || return 1 ;;
   esac
   if [ "$outcome" = running ]; then
     say "the stage is running already; watching it"
