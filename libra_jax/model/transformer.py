@@ -52,7 +52,7 @@ class Decoder(nnx.Module):
                fresh: bool) -> tuple[jax.Array, Cache | None]:
         """tokens [B, T] -> normed last hidden states [B, T, D] in config.dtype, and the cache with this call's keys."""
         config, own = self.config, cache is None or fresh
-        x = self.embedding[...][tokens].astype(config.dtype)
+        x = vocabulary.embed(config, self.embedding[...], tokens)
         if config.scale_embeddings:
             x = x * jnp.asarray(config.model_size**0.5, x.dtype)
         x = rules.constrain(x, ("batch", "stream", "activation"))

@@ -17,7 +17,7 @@ SMALL = ModelConfig(vocab_size=32, num_layers=1, model_size=32, num_heads=4, num
 
 def _inputs(length, heads=(4, 2)):
     keys = jax.random.split(jax.random.key(0), 4)
-    q, k, v = (jax.random.normal(key, (2, length, n, 16)) for key, n in zip(keys, (heads[0], heads[1], heads[1])))
+    q, k, v = (jax.random.normal(key, (2, length, n, 16)) for key, n in zip(keys[:3], (*heads, heads[1]), strict=True))
     weight = jax.random.normal(keys[3], q.shape)
     ends = [length // 3, length // 2, length - 5]
     segments = np.stack([np.searchsorted(ends, np.arange(length), side="right") + 1,
