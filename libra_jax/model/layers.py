@@ -107,8 +107,9 @@ class Attention(nnx.Module):
             self.q_norm = RMSNorm(config, h, "head")
             self.k_norm = RMSNorm(config, h, "head")
 
-    def _project(self, x: jax.Array, weight: nnx.Param, bias: nnx.Param | None) -> jax.Array:
+    def _project(self, x: jax.Array, weight: nnx.Param, bias: nnx.Param | None, heads: str) -> jax.Array:
         y = jnp.einsum("btd,dnh->btnh", x, weight[...].astype(x.dtype), precision=precision(self.config))
+        y = rules.constrain(y, ("batch", "time", heads, "head"))
         return y if bias is None else y + bias[...].astype(x.dtype)
 
     def __call__(self, x: jax.Array, table, view: attention.View, cache: caches.Cache | None, layer, slots, own: bool
@@ -116,19 +117,19 @@ class Attention(nnx.Module):
         """x [B, T, D] -> ([B, T, D], cache with its keys at `slots`). `own`: it attends to keys of x alone."""
         config = self.config
         bias = config.attention_bias
-        q = self._project(x, self.q, self.q_bias if bias else None)
-        k = self._project(x, self.k, self.k_bias if bias else None)
-        v = self._project(x, self.v, self.v_bias if bias else None)
+        x = rules.constrain(x, ("batch", "time", "activation"))
+        q = self._project(x, self.q, self.q_bias if bias else None, "heads")
+        k = self._project(x, self.k, self.k_bias if bias else None, "kv_heads")
+        v = self._project(x, self.v, self.v_bias if bias else None, "kv_heads")
         if config.qk_norm:
             q, k = self.q_norm(q), self.k_norm(k)
         q, k = rotate(q, table), rotate(k, table)
-        q = rules.constrain(q, ("batch", "time", "heads", "head"))
-        k = rules.constrain(k, ("batch", "time", "kv_heads", "head"))
         if cache is not None:
             cache = caches.write(cache, layer, slots, k, v)
             if not own:
                 k, v = cache.k[layer].astype(x.dtype), cache.v[layer].astype(x.dtype)
         out = attention.attend(config, q, k, v, view, own=own)
+        out = rules.constrain(out, ("batch", "time", "heads", "head"))
         out = jnp.einsum("btnh,nhd->btd", out, self.o[...].astype(x.dtype), precision=precision(config))
         return out + self.o_bias[...].astype(x.dtype) if config.output_bias else out, cache
 
@@ -146,6 +147,7 @@ class FeedForward(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """x [B, T, D] -> [B, T, D]."""
         exact = precision(self.config)
+        x = rules.constrain(x, ("batch", "time", "activation"))
         gate = jnp.einsum("btd,df->btf", x, self.gate[...].astype(x.dtype), precision=exact)
         up = jnp.einsum("btd,df->btf", x, self.up[...].astype(x.dtype), precision=exact)
         gate = jax.nn.silu(gate) if self.config.activation == "silu" else jax.nn.gelu(gate, approximate=True)
@@ -171,6 +173,7 @@ class Block(nnx.Module):
         """As Attention.__call__, over the whole block: x [B, T, D] -> [B, T, D]."""
         y, cache = self.attention(self.attention_norm(x), table, view, cache, layer, slots, own)
         x = x + (self.attention_post_norm(y) if self.post_norms else y)
+        x = rules.constrain(x, ("batch", "stream", "activation"))
         y = self.feedforward(self.feedforward_norm(x))
         x = x + (self.feedforward_post_norm(y) if self.post_norms else y)
         return rules.constrain(x, ("batch", "stream", "activation")), cache
