@@ -4,7 +4,11 @@
 
 Each step draws groups of judgements from the current parameters, rewards verdicts that are the label (plus the length
 term), and updates. Groups of equal rewards teach nothing and are drawn again (DAPO's dynamic sampling). `train` does
-the same for any prompts and any reward. Sampling and training share the devices of one host.
+the same for any prompts and any reward.
+
+Sampling and training share all devices of all hosts, and the parameters stay spread over them. Every host gets all
+samples, in one order, rewards them alike and packs the same batch, of whose rows it feeds its own share. (So each host
+reads all prompts: every device program gets them all.)
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ from libra_jax.judging.prompt import load_template
 from libra_jax.model import transformer
 from libra_jax.model.config import ModelConfig
 from libra_jax.objectives import grpo
+from libra_jax.parallel import mesh as meshes
 from libra_jax.records import JudgingExample
 from libra_jax.sampling import engine
 from libra_jax.text import tokenizer as tokenizers
@@ -113,8 +118,9 @@ def train(config: Config, prompts: Sequence[Sequence[int]], stop_ids: Sequence[i
     """GRPO of `config.checkpoint` on prompts of token ids under `reward`, to which the length term is added.
 
     `config.examples` and `config.template` are not looked at. `reward` must be a function of its arguments alone, or a
-    resumed run is not the same run. Samples are packed into rows of one length, whose number is rounded up to one of
-    a few, so that few programs train. Returns the last metrics; ValueError for settings that cannot be.
+    resumed run is not the same run, and several hosts, each of which calls it, would not agree. Samples are packed into
+    rows of one length, whose number is rounded up to one of a few, so that few programs train. Returns the last
+    metrics; ValueError for settings that cannot be.
     """
     check(config, prompts)
     how, heat = config.grpo, config.sampling.temperature
@@ -140,8 +146,6 @@ def train(config: Config, prompts: Sequence[Sequence[int]], stop_ids: Sequence[i
 def check(config: Config, prompts: Sequence[Sequence[int]]) -> None:
     """ValueError for settings with which GRPO cannot learn or run; the message names the remedy."""
     sampling = config.sampling
-    if jax.process_count() > 1:
-        raise ValueError(f"{jax.process_count()} processes: RL samples and trains on one host; start one process")
     if not prompts:
         raise ValueError(f"no prompt of at most prompt_length={config.prompt_length} tokens; raise it, or give some")
     if sampling.temperature <= 0 or sampling.top_k or sampling.top_p != 1.0 or sampling.num_samples < 2:
@@ -230,7 +234,10 @@ class Drawer:
         }
 
     def batch_at(self, number: int, params: Any) -> dict[str, Any]:
-        """The batch of step `number`: groups of unequal rewards, at most `groups` of them, and what was measured."""
+        """The batch of step `number`: groups of unequal rewards, at most `groups` of them, and what was measured.
+
+        Of its rows, those that this host feeds.
+        """
         config, heat = self.config, self.config.sampling.temperature
         useful: list[Group] = []
         turns = []
@@ -244,6 +251,9 @@ class Drawer:
         if config.updates > 1:  # mix long and short ones over the parts
             order = np.random.default_rng([config.train.seed, number]).permutation(len(batch["tokens"]))
             batch = {name: value[order] for name, value in batch.items()}
+        denominator = np.float32(max(batch["loss_mask"].sum() / config.updates, 1))  # of all hosts
+        shares, own = meshes.shares(len(batch["tokens"]), self.mesh)
+        batch = {name: value[shares[own]] for name, value in batch.items()}
         wanted = {"old_logprobs": (params, heat)} if config.updates > 1 else {}
         wanted |= {"plain_logprobs": (params, 1.0)} if heat != 1.0 else {}
         wanted |= {"reference_logprobs": (self.reference, heat)} if self.reference is not None else {}
@@ -251,7 +261,7 @@ class Drawer:
             fed = steps.put({name: batch[name] for name in ("tokens", "positions", "segment_ids")}, self.mesh)
             batch |= {name: steps.host_rows(self.score(of, fed, at)) for name, (of, at) in wanted.items()}
         metrics = {name: float(np.mean([measured[name] for measured in turns])) for name in turns[0]}
-        batch["denominator"] = np.float32(max(batch["loss_mask"].sum() / config.updates, 1))
+        batch["denominator"] = denominator
         return batch | {f"metric/{name}": value for name, value in metrics.items()} | {"metric/draws": len(turns)}
 
 

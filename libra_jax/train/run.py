@@ -90,8 +90,6 @@ def check_rows(num_rows: int, config: TrainConfig, name: str, *, updates: int = 
                          f"(data * fsdp) * {config.accumulation} parts (accumulation), or some devices would idle")
 
 
-def over_hosts(count: int) -> np.float32:
-    """The sum of a count over all hosts, each of which calls this at the same step."""
-    if jax.process_count() == 1:
-        return np.float32(count)
-    return np.float32(multihost_utils.process_allgather(np.asarray(count, np.int32)).sum())
+def over_hosts(counts: np.ndarray) -> np.ndarray:
+    """The sum of int32 counts of any shape over all hosts, which call this together."""
+    return counts if jax.process_count() == 1 else multihost_utils.process_allgather(counts).sum(axis=0)

@@ -144,3 +144,11 @@ def test_bad_settings_are_refused_at_the_call(params, prompts, settings, message
 def test_an_empty_prompt_is_refused(params):
     with pytest.raises(ValueError, match="prompt 1 is empty"):
         run(params, [[1], []])
+
+
+def test_a_prompt_that_leaves_no_room_in_the_context_is_refused(params):
+    short = dataclasses.replace(CONFIG, max_length=32)
+    fits = generate(short, params, [[1] * 12], SamplingConfig(max_new_tokens=20), stop_ids=())
+    assert len(next(fits).tokens) == 20
+    with pytest.raises(ValueError, match=r"prompt 1 has 13 tokens, and max_new_tokens=20: .*context of 32 .*; lower"):
+        generate(short, params, [[1] * 12, [1] * 13], SamplingConfig(max_new_tokens=20), stop_ids=())
