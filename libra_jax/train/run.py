@@ -30,6 +30,7 @@ class TrainConfig:
       num_steps: steps of the loop.
       accumulation: parts into which a batch is cut for its gradient.
       save_every: steps between checkpoints; 0 for none.
+      max_skipped: so many steps in a row without a finite loss and gradient, each of them skipped, end the run.
       compute_dtype, remat: of the model (model/config.py).
       logit_chunk: positions of a row whose logits are held at a time (a large vocabulary needs it); 0 for all.
       seed: of the order of the data.
@@ -38,6 +39,7 @@ class TrainConfig:
     num_steps: int = 100
     accumulation: int = 1
     save_every: int = 50
+    max_skipped: int = 3
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     remat: Literal["none", "dots", "full"] = "none"
     logit_chunk: int = 0
@@ -69,7 +71,7 @@ def fit(config: Any, loss_fn: Callable[[ModelConfig], steps.LossFn], batch_at: C
             state = states.create(model, params, optimizer, mesh)
             del params  # the state has its own copy
             state = loop.fit(state, step, batch_at, how.num_steps, label=label, workdir=workdir, mesh=mesh,
-                             save_every=how.save_every, updates=updates)
+                             save_every=how.save_every, updates=updates, max_skipped=how.max_skipped)
         hf.save(export, model, state.params, tokenizer_from=config.checkpoint)
     return loop.last_metrics(workdir)
 

@@ -13,9 +13,13 @@ from libra_jax.model.config import ModelConfig
 
 
 class TrainState(NamedTuple):
-    """`step` int32 scalar: steps done; `params` float32 masters; `opt_state` of optax, sharded like the parameters."""
+    """`params` float32 masters; `opt_state` of optax, sharded like the parameters.
+
+    int32 scalars: `step`, steps done; `skipped`, how many of the last ones in a row had no finite loss and gradient.
+    """
 
     step: jax.Array
+    skipped: jax.Array
     params: Any
     opt_state: Any
 
@@ -30,4 +34,5 @@ def create(config: ModelConfig, params: Any, optimizer: optax.GradientTransforma
     opt_layout = optax.tree_map_params(optimizer, lambda _, sharding: sharding, jax.eval_shape(optimizer.init, params),
                                        layout, transform_non_params=lambda _: scalar)
     opt_state = jax.jit(optimizer.init, out_shardings=opt_layout)(params)
-    return TrainState(step=jax.device_put(jnp.zeros((), jnp.int32), scalar), params=params, opt_state=opt_state)
+    step, skipped = (jax.device_put(jnp.zeros((), jnp.int32), scalar) for _ in range(2))
+    return TrainState(step=step, skipped=skipped, params=params, opt_state=opt_state)
