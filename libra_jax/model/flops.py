@@ -23,5 +23,5 @@ def forward(config: ModelConfig, num_tokens: int, keys: float, *, logits: bool =
 
 
 def train(config: ModelConfig, num_tokens: int, length: int) -> float:
-    """Model FLOPs of a training step on rows of `length`: forward and twice that backward, recomputation not counted."""
+    """Model FLOPs of a step on rows of `length`: forward, and twice that backward; recomputation is not counted."""
     return 3 * forward(config, num_tokens, length / 2)

@@ -29,7 +29,7 @@ from libra_jax.model.config import ModelConfig
 from libra_jax.model.published import PUBLISHED
 from libra_jax.parallel import hlo, rules, topologies
 from libra_jax.parallel import mesh as meshes
-from libra_jax.sampling import batches, engine
+from libra_jax.sampling import batches, engine, programs
 from libra_jax.stages import rl, sft
 from libra_jax.train import optimizer as optimizers
 from libra_jax.train import run as training
@@ -42,8 +42,8 @@ _REMEDIES = {
     "parameters": "a larger mesh fsdp or tensor (and a smaller data), or more chips",
     "optimizer": "a larger mesh fsdp or tensor (and a smaller data), or more chips",
     "gradients": "a larger mesh fsdp or tensor (and a smaller data), or more chips",
-    "activations": "train.remat=full or offload, a larger train.accumulation, a smaller train.logit_chunk, a larger mesh "
-                   "sequence or tensor, or shorter rows (sequence_length, or max_new_tokens)",
+    "activations": "train.remat=full or offload, a larger train.accumulation, a smaller train.logit_chunk, a larger "
+                   "mesh sequence or tensor, or shorter rows (sequence_length, or max_new_tokens)",
     "weights": "a larger mesh tensor or fsdp",
     "cache": "a smaller sampling.batch_size, a smaller max_new_tokens, or a mesh whose tensor divides the kv heads",
     "beside": "more chips: it is what RL keeps while this program runs",
@@ -186,15 +186,17 @@ def _sampling(name: str, config: rl.Config, model: ModelConfig, mesh: jax.shardi
     by_row = rules.sharding(mesh, ("batch", None), (rows, length))
     if name == "prefill":
         tokens = jax.ShapeDtypeStruct((rows, length), jnp.int32, sharding=by_row)
-        return Program(function=engine.prefill, arguments=(model, weights, tokens),
+        return Program(function=programs.prefill, arguments=(model, weights, tokens),
                        terms={"weights": on_device(weights), "cache": size}, beside=kept, tokens=rows * length,
                        flops=flops.forward(model, rows * length, length / 2, logits=False))
-    state = engine.abstract_rows(rows, jax.NamedSharding(mesh, jax.P(by_row.spec[0])))
-    options = engine.decode_options(how, (0,) * 4)
-    return Program(function=engine.decode, arguments=(model, weights, state, cache), options=options,
-                   terms={"weights": on_device(weights), "cache": size}, beside=kept, tokens=rows * engine.SEGMENT,
-                   flops=flops.forward(model, rows * engine.SEGMENT, length),
-                   least_bytes=(on_device(weights) + size) * engine.SEGMENT)
+    line = rules.sharding(mesh, ("batch",), (rows,))
+    state = programs.Rows(*(jax.ShapeDtypeStruct((rows, *more), kind, sharding=line) for kind, more in (
+        (jnp.int32, ()), (jnp.int32, ()), (jnp.int32, ()), (jnp.bool_, ()), (jnp.uint32, (2,)))))
+    options = engine.decode_options(how, (0,) * 4) | {"limit": programs.SEGMENT, "floor": 0}
+    return Program(function=programs.decode, arguments=(model, weights, state, cache), options=options,
+                   terms={"weights": on_device(weights), "cache": size}, beside=kept, tokens=rows * programs.SEGMENT,
+                   flops=flops.forward(model, rows * programs.SEGMENT, length),
+                   least_bytes=(on_device(weights) + size) * programs.SEGMENT)
 
 
 def check(name: str, program: Program, model: ModelConfig, chip: topologies.Chip, devices: int) -> Row:
