@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The machine that launch/tpu_vm.sh speaks of, by gcloud: made, described, filled with the code, deleted. tpu_vm.sh
 # reads this file in first and sets these variables from its flags; on its own it does nothing.
-name="" accelerator="" version="" reservation="" worker=all slices=1 wait=1440 poll=30
+name="" accelerator="" version="" reservation="" setup="" worker=all slices=1 wait=1440 poll=30
 spot="" queued="" reserved="" dry_run="" create_flags=() connect_flags=()
 where=()    # --zone and --project as gcloud takes them
 scratch=""  # a folder for files of the moment
@@ -42,6 +42,7 @@ connect() {
     ${connect_flags[@]+"${connect_flags[@]}"})
 }
 on_workers() { connect ssh "$name" --command="$1"; do_it "${command[@]}"; }
+copy() { connect scp "$1" "$name:$2"; do_it "${command[@]}"; }
 ask() { on_workers "libra_jax/launch/on_worker.sh $(quote "$@")"; }
 
 # describe KIND NAME FIELD: the field's value; ABSENT when there is no such thing; UNKNOWN when gcloud could not say.
@@ -156,8 +157,11 @@ install() {
   commit=$(git rev-parse HEAD)
   [ -z "$(git status --porcelain)" ] || say "warning: uncommitted changes are left out; installed is $commit"
   do_it git archive --format=tar.gz --output="$archive" HEAD || return 1
-  connect scp "$archive" "$name:libra_jax.tar.gz"
-  do_it "${command[@]}" || return 1
+  if [ -n "$setup" ]; then
+    copy "$setup" libra_setup.sh || return 1
+    on_workers "bash libra_setup.sh" || return 1
+  fi
+  copy "$archive" libra_jax.tar.gz || return 1
   on_workers "set -e; mkdir -p libra_run libra_jax; exec 9>libra_run/lock; flock -n 9 || { $busy; };\
  find libra_jax -mindepth 1 -maxdepth 1 ! -name .venv -exec rm -rf {} +; tar xzf libra_jax.tar.gz -C libra_jax;\
  echo $commit >libra_jax/COMMIT; libra_jax/launch/on_worker.sh install"

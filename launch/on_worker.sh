@@ -27,8 +27,9 @@ state() {
   if [ ! -e "$run/status" ]; then echo lost; return; fi
   local status
   status=$(cat "$run/status")
+  signalled() { tail -n 50 "$run/log" | grep -q 'stopped by SIGTERM after step'; }
   # Training that SIGTERM ends has saved, says so and exits 0; a stage that does not listen ends with 128 + 15.
-  if [ "$status" = 143 ] || { [ "$status" = 0 ] && tail -n 50 "$run/log" | grep -q 'preempted at step'; }; then
+  if [ "$status" = 143 ] || { [ "$status" = 0 ] && signalled; }; then
     if [ -e "$run/stopped" ]; then echo stopped; else echo preempted; fi
   elif [ "$status" = 0 ]; then
     echo finished

@@ -42,6 +42,7 @@
 #   --wait=MINUTES       create, up: how long to wait until it is ready, default 1440; a queued request ends then too
 #   --create_flag=FLAG   create, up: one more flag for gcloud's create, as often as needed: --create_flag=--network=lab
 #   --connect_flag=FLAG  one more flag for gcloud's ssh and scp, as often as needed: --connect_flag=--internal-ip
+#   --setup=FILE         install, up: a shell script that every worker runs first, each time; to mount storage
 #   --worker=N           run, logs, ssh, stop: this worker alone; run then starts `libra STAGE` on its CPUs, which is
 #                        for stages that use no accelerator, such as curate and bench
 #   --detach             run: do not wait
@@ -53,6 +54,7 @@
 #
 # With more than one worker, paths in a stage's flags must lie on storage that all of them see: docs/tpu.md.
 set -euo pipefail
+from=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # shellcheck source=machine.sh
@@ -82,6 +84,7 @@ while [ $# -gt 0 ]; do
     --wait=*) wait=${1#*=} ;;
     --create_flag=--*) create_flags+=("${1#*=}") ;;
     --connect_flag=--*) connect_flags+=("${1#*=}") ;;
+    --setup=*) setup=${1#*=} ;;
     --worker=*) worker=${1#*=} ;;
     --detach) detach=yes ;;
     --follow) follow=yes ;;
@@ -102,6 +105,10 @@ whole_number --wait "$wait" 60
 whole_number --poll "$poll" 30
 whole_number --max_restarts "$max_restarts" 20
 [ "$worker" = all ] || whole_number --worker "$worker" 0
+if [ -n "$setup" ]; then
+  [ "${setup#/}" != "$setup" ] || setup=$from/$setup
+  [ -r "$setup" ] || fail "--setup=$setup: no such file; give a shell script that every worker can run"
+fi
 [ "$slices" -ge 1 ] || fail "--slices=$slices: expected 1 or more"
 [ "$slices" = 1 ] || queued=yes
 [ -z "$spot" ] || [ -z "$reserved$reservation" ] || fail "--spot and a reservation exclude each other; give one of them"
@@ -244,7 +251,7 @@ no_machine() {
 
 case "$action" in
   create) create || no_machine ;;
-  install) install ;;
+  install) install || fail "installing failed; gcloud's words are above" ;;
   run)
     start "$@" || fail "starting failed; gcloud's words are above; before the first run comes the action install"
     [ -z "$detach" ] || exit 0

@@ -86,7 +86,7 @@ TOOLS = {"gcloud": GCLOUD, "python3": PYTHON, "uv": UV, "libra": LIBRA, "hostnam
 
 @pytest.fixture
 def shell():
-    """A function that runs a command and returns (stdout, stderr); it fails when the command ends with another status."""
+    """A function that runs a command and returns (stdout, stderr); it fails at another exit status."""
     def run(*command, status=0, **environment):
         done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=60, check=False,
                               env=os.environ | environment)

@@ -33,8 +33,8 @@ def test_the_pipeline_stops_at_the_first_stage_that_fails(shell, tmp_path):
     for name in ("A", "B"):
         (tmp_path / f"W/rollout/{'AB'.index(name)}").mkdir(parents=True)
         (tmp_path / f"W/rollout/{'AB'.index(name)}/rollouts.jsonl").write_text(f"{name}\n")
-    shell(ROOT / "launch/pipeline.sh", "--checkpoint=C", "--problems=p", f"--workdir={tmp_path / 'W'}", "--policies=A,B",
-          status=1, LIBRA=str(tmp_path / "libra"))
+    shell(ROOT / "launch/pipeline.sh", "--checkpoint=C", "--problems=p", f"--workdir={tmp_path / 'W'}",
+          "--policies=A,B", status=1, LIBRA=str(tmp_path / "libra"))
     assert (tmp_path / "libra.calls").read_text().split() == ["rollout", "rollout", "verify"]
     assert (tmp_path / "W/rollout/all.jsonl").read_text() == "A\nB\n"
 

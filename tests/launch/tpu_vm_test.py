@@ -31,14 +31,13 @@ def wait_for(condition):
 
 def gcloud(shell, action, *flags):
     """The gcloud commands of a dry run, as words; everything else that it prints is git's or a comment."""
-    out, _ = shell(SCRIPT, action, *ON, *flags[:(flags + ("--",)).index("--")], "--dry_run",
-                   *flags[(flags + ("--",)).index("--"):])
+    out, _ = shell(SCRIPT, action, *ON, *flags, "--dry_run")
     assert all(line.startswith(("gcloud ", "git archive ", "# ")) for line in out.splitlines()), out
     return [shlex.split(line) for line in out.splitlines() if line.startswith("gcloud ")]
 
 
-NODE, QUEUE = ["compute", "tpus", "tpu-vm", "create", "n", "--zone=z"], ["compute", "tpus", "queued-resources", "create",
-                                                                         "n", "--zone=z"]
+NODE = ["compute", "tpus", "tpu-vm", "create", "n", "--zone=z"]
+QUEUE = ["compute", "tpus", "queued-resources", "create", "n", "--zone=z"]
 NODE_END = ["--accelerator-type=v6e-8", "--version=v2-alpha-tpuv6e"]
 QUEUE_END = ["--accelerator-type=v6e-8", "--runtime-version=v2-alpha-tpuv6e", "--valid-until-duration=1440m"]
 
@@ -118,8 +117,9 @@ def test_every_command_that_is_written_down_is_understood(shell, page):
     found = commands((ROOT / page).read_text(encoding="utf-8"))
     assert len(found) >= 4
     for words in found:
-        own, stage = words[1:(words + ["--"]).index("--")], words[(words + ["--"]).index("--") + 1:]
-        assert shell(SCRIPT, *own, "--dry_run", *(["--", *stage] if stage else []))[0]
+        split = words.index("--") if "--" in words else len(words)
+        own, stage = [word for word in words[1:split] if not word.startswith("--setup=")], words[split + 1:]
+        assert shell(SCRIPT, *own, "--dry_run", *words[split:])[0]
         if own[0] in ("run", "up"):
             default = importlib.import_module(f"libra_jax.stages.{stage[0]}").Config()
             _, rest = configs.parse([word.replace("--config=", f"--config={ROOT}/") for word in stage[1:]], default)
@@ -178,12 +178,22 @@ def test_install_brings_the_committed_files_to_every_worker(cloud):
     assert not (cloud.folder / "worker1/libra_jax/launch/gone.sh").exists()
 
 
+def test_the_setup_runs_on_every_worker_before_the_code_comes(cloud, tmp_path):
+    cloud("create", V6E)
+    (tmp_path / "mount.sh").write_text('echo "$WORKER: $(ls)"\n')
+    out, _ = cloud("install", f"--setup={tmp_path}/mount.sh")
+    assert "worker0: libra_setup.sh" in out.splitlines() and "worker1: libra_setup.sh" in out.splitlines()
+    (tmp_path / "mount.sh").write_text("exit 5\n")
+    cloud("install", f"--setup={tmp_path}/mount.sh", status=2)
+    assert "--setup=/no/file: no such file" in cloud("install", "--setup=/no/file", status=2)[1]
+
+
 def test_install_fails_where_copying_or_installing_fails(cloud):
     cloud("create", V6E)
     cloud.write(no_install="")
-    assert "no such version" in cloud("install", status=1)[1]
+    assert "no such version" in cloud("install", status=2)[1]
     cloud.write(no_scp="")
-    assert "connection refused" in cloud("install", status=1)[1]
+    assert "connection refused" in cloud("install", status=2)[1]
 
 
 @pytest.fixture
@@ -226,8 +236,8 @@ def test_a_stage_starts_once_though_gcloud_repeats_a_command_whose_connection_br
 
 
 def test_a_detached_stage_goes_on_can_be_followed_and_stopped(installed):
-    stage = 'trap "echo preempted at step 7; exit 0" TERM; echo waiting; until [ -e "$CLOUD/go" ]; do /bin/sleep 0.02; done'
-    installed.write(stage=stage)
+    installed.write(stage="""trap 'echo sft: stopped by SIGTERM after step 7/9; exit 0' TERM; echo waiting
+        until [ -e "$CLOUD/go" ]; do /bin/sleep 0.02; done""")
     out, _ = installed("run", "--detach", "--", "sft")
     assert sorted(out.splitlines()) == ["worker0: started", "worker1: started"]
     logs = [installed.folder / f"worker{number}/libra_run/log" for number in (0, 1)]
@@ -241,9 +251,14 @@ def test_a_detached_stage_goes_on_can_be_followed_and_stopped(installed):
     wait_for(lambda: "worker1: stopped | " in installed("status")[0])
     installed.write(go="")
     out, _ = installed("logs", "--follow")
-    assert "worker0: waiting" in out and "worker1: preempted at step 7" in out
+    assert "worker0: waiting" in out and "worker1: sft: stopped by SIGTERM after step 7/9" in out
     assert "worker0: finished | " in installed("status")[0]
     assert "worker0: nothing runs" in installed("stop")[0]
+
+
+def test_the_end_of_training_by_a_signal_is_read_from_the_words_that_training_prints():
+    (words,) = re.findall(r"grep -q '([^']+)'", (ROOT / "launch/on_worker.sh").read_text(encoding="utf-8"))
+    assert words in (ROOT / "libra_jax/train/loop.py").read_text(encoding="utf-8")
 
 
 def test_one_worker_runs_a_stage_alone_on_its_cpus(installed):

@@ -31,6 +31,13 @@ def test_from_nothing_to_a_finished_stage(cloud):
     assert calls[0] == "tpu-vm describe" and calls[1:5] == WAY[:4] and "tpu-vm delete" not in calls
 
 
+def test_every_machine_is_set_up_anew(cloud, tmp_path):
+    (tmp_path / "mount.sh").write_text('echo "mounted for life $(wc -l <"$CLOUD/created")"\n')
+    cloud.write(stage=TAKEN_AWAY % (1, "PREEMPTED", "tpu-vm-n"))
+    out, _ = cloud("up", V6E, f"--setup={tmp_path}/mount.sh", "--", "sft")
+    assert [out.count(f"mounted for life {number}") for number in (1, 2)] == [2, 2]
+
+
 def test_then_delete_deletes_once_the_stage_has_finished(cloud):
     cloud("up", V6E, "--then_delete", "--", "sft")
     assert cloud.calls()[-1] == "tpu-vm delete" and not (cloud.folder / "tpu-vm-n").exists()
@@ -57,7 +64,8 @@ def test_a_request_that_is_suspended_is_deleted_with_its_machine_and_stands_in_t
 
 
 def test_a_machine_under_repair_is_waited_for_and_what_runs_there_watched_again(cloud):
-    cloud.write(stage="""[ "${HOME##*/}" = worker1 ] || printf 'REPAIRING\\nREPAIRING\\nREPAIRING\\nREPAIRING\\nREADY\\n' >"$CLOUD/tpu-vm-n"
+    cloud.write(repair="REPAIRING\nREPAIRING\nREPAIRING\nREPAIRING\nREADY",
+                stage="""[ "${HOME##*/}" = worker1 ] || cp "$CLOUD/repair" "$CLOUD/tpu-vm-n"
         until [ "$(cat "$CLOUD/tpu-vm-n")" = READY ]; do /bin/sleep 0.02; done; /bin/sleep 1; echo end""")
     out, error = cloud("up", V6E, "--", "sft")
     assert "n is REPAIRING; waiting" in error and "running already" in error
@@ -73,15 +81,15 @@ def test_slices_begin_again_together(cloud):
 def test_training_that_saves_when_asked_to_end_is_not_taken_for_finished(cloud):
     cloud.write(stage="""if [ "$(wc -l <"$CLOUD/created")" = 1 ]; then
         printf 'READY\\nREADY\\nREADY\\nPREEMPTED\\n' >"$CLOUD/tpu-vm-n"
-        echo 'preempted at step 4; run the same command to go on'
+        echo 'sft: stopped by SIGTERM after step 4/9, saved; run the same command to go on'
         else echo 'life 2'; fi""")
     out, error = cloud("up", V6E, "--", "sft")
-    assert "worker0: preempted at step 4" in out and "worker0: life 2" in out
+    assert "worker0: sft: stopped by SIGTERM after step 4/9" in out and "worker0: life 2" in out
     assert "n is PREEMPTED" in error and cloud.calls().count("tpu-vm create") == 2
 
 
 def test_a_stage_that_the_signal_ended_on_a_machine_that_stays_runs_again_there(cloud):
-    cloud.write(stage='if [ ! -e "$CLOUD/once" ]; then : >"$CLOUD/once"; /bin/sleep 0.3; kill -TERM $$; fi; echo second')
+    cloud.write(stage="""[ -e "$CLOUD/once" ] || { : >"$CLOUD/once"; /bin/sleep 0.3; kill -TERM $$; }; echo second""")
     out, _ = cloud("up", V6E, "--", "rollout")
     assert "second" in out and started(cloud) == 2 and cloud.calls().count("tpu-vm create") == 1
 
@@ -120,7 +128,7 @@ def test_no_room_the_first_time_is_an_error_and_later_a_wait(cloud):
 
 
 def test_a_broken_connection_starts_nothing_anew(cloud):
-    cloud.write(stage='until [ ! -e "$CLOUD/no_follow" ]; do /bin/sleep 0.02; done; /bin/sleep 1; echo end', no_follow="")
+    cloud.write(stage='while [ -e "$CLOUD/no_follow" ]; do /bin/sleep 0.02; done; /bin/sleep 1; echo end', no_follow="")
     out, error = cloud("up", V6E, "--", "sft")
     assert "connecting again" in error and "worker0: end" in out and started(cloud) == 1
 
@@ -137,7 +145,8 @@ def test_what_runs_already_is_watched_and_nothing_else_is_disturbed(cloud):
 
 
 def test_a_stage_that_was_asked_to_stop_is_not_begun_again(cloud):
-    cloud.write(stage="trap 'echo preempted at step 1; exit 0' TERM; : >~/begun; while :; do /bin/sleep 0.02; done")
+    cloud.write(stage="""trap 'echo sft: stopped by SIGTERM after step 1/9; exit 0' TERM
+        : >~/begun; while :; do /bin/sleep 0.02; done""")
     begun = [cloud.folder / f"worker{number}/begun" for number in (0, 1)]
     with concurrent.futures.ThreadPoolExecutor() as pool:
         up = pool.submit(cloud, "up", V6E, "--", "sft", status=2)
