@@ -195,7 +195,8 @@ settle() {
     watch
     read_outcome
     case "$outcome" in
-      finished|stopped|"failed 2") return ;;  # a stage's own refusal of its flags or inputs ends in 2
+      finished|stopped) return ;;
+      "failed 2") ! lost 1 || outcome=lost; return ;;  # as a rule a stage's own refusal of its flags or inputs
       # The signal, or other workers' end, may come before Google tells that the machine is taken away.
       preempted|lost|failed*) ! lost 4 || outcome=lost; return ;;
     esac
