@@ -12,8 +12,8 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[2]
 
 # The tools that stand first on the PATH. gcloud writes its words to $CLOUD/calls, one call a line. A machine or request
-# is a file with the states that `describe` answers one after the other; the last one stays. Two workers are two homes,
-# where `ssh` runs the command by a shell, as sshd does.
+# is a file with the states that `describe` answers one after the other; the last one stays. Workers are homes, where
+# `ssh` runs the command by a shell, as sshd does.
 GCLOUD = r"""#!/usr/bin/env bash
 { printf '%q ' "$@"; echo; } >>"$CLOUD/calls"
 [ "$1" != alpha ] || shift
@@ -29,7 +29,7 @@ boot() {
   echo x >>"$CLOUD/created"
   if [ "$count" = 1 ]; then cat "$CLOUD/nodes" >"$CLOUD/tpu-vm-$name"
   else for ((n = 0; n < count; n++)); do cat "$CLOUD/nodes" >"$CLOUD/tpu-vm-$name-$n"; done; fi
-  mkdir -p "$CLOUD"/worker0 "$CLOUD"/worker1
+  for ((n = 0; n < $(cat "$CLOUD/size"); n++)); do mkdir -p "$CLOUD/worker$n"; done
 }
 case "$verb" in
   create)
@@ -51,8 +51,8 @@ case "$verb" in
     [ ! -e "$CLOUD/no_scp" ] || { echo "ERROR: scp: connection refused" >&2; exit 1; }
     for home in "$CLOUD"/worker*; do cp "$name" "$home/${sources[0]#*:}"; done ;;
   ssh)
-    if head -qn 1 "$CLOUD/tpu-vm-$name"* | grep -qE 'PREEMPTED|TERMINATED'; then
-      echo "ERROR: (gcloud) the TPU is in an unusable terminal state" >&2
+    if ! head -qn 1 "$CLOUD/tpu-vm-$name"* 2>/dev/null | grep -qE 'READY|REPAIRING'; then
+      echo "ERROR: (gcloud) the TPU is in an unusable state" >&2
       exit 1
     fi
     case "$command" in *follow) [ ! -e "$CLOUD/no_follow" ] || { rm "$CLOUD/no_follow"; exit 255; } ;; esac
@@ -115,17 +115,22 @@ class Cloud:
         for name, text in TOOLS.items():
             (folder / "bin" / name).write_text(text)
             (folder / "bin" / name).chmod(0o755)
-        self.write(nodes="READY", requests="ACTIVE", stage='echo "step 1"')
+        (folder / "calls").touch()
+        self.write(nodes="READY", requests="ACTIVE", size="2", stage='echo "step 1"')
 
     def write(self, **files):
         """Sets files of the folder; a state file may hold several states, one a line."""
         for name, text in files.items():
             (self.folder / name).write_text(text + "\n")
 
+    def command(self, action, *flags, poll=0):
+        """The words and the environment of a call of tpu_vm.sh."""
+        words = [str(self.checkout / "launch/tpu_vm.sh"), action, "--name=n", "--zone=z", f"--poll={poll}", *flags]
+        return words, {"PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}", "CLOUD": str(self.folder)}
+
     def __call__(self, action, *flags, status=0, poll=0):
-        path = f"{self.folder / 'bin'}:{os.environ['PATH']}"
-        return self._shell(self.checkout / "launch/tpu_vm.sh", action, "--name=n", "--zone=z", f"--poll={poll}", *flags,
-                           status=status, PATH=path, CLOUD=str(self.folder))
+        words, environment = self.command(action, *flags, poll=poll)
+        return self._shell(*words, status=status, **environment)
 
     def calls(self):
         """Every gcloud call so far, as "tpu-vm create" and the like, each run of the same ones once."""

@@ -6,6 +6,8 @@ import pathlib
 import re
 import shlex
 import shutil
+import signal
+import subprocess
 import time
 
 import pytest
@@ -80,7 +82,7 @@ def test_a_dry_run_of_up_prints_the_whole_way_and_runs_nothing(cloud):
     verbs = [shlex.split(line)[4] for line in out.splitlines() if line.startswith("gcloud ")]
     assert verbs == ["describe", "create", "describe", "scp", "ssh", "ssh", "ssh", "ssh", "delete"]
     cloud("delete", "--dry_run")
-    assert not (cloud.folder / "calls").exists()
+    assert (cloud.folder / "calls").read_text() == ""
 
 
 @pytest.mark.parametrize("flags, message", [
@@ -259,6 +261,18 @@ def test_a_detached_stage_goes_on_can_be_followed_and_stopped(installed):
 def test_the_end_of_training_by_a_signal_is_read_from_the_words_that_training_prints():
     (words,) = re.findall(r"grep -q '([^']+)'", (ROOT / "launch/on_worker.sh").read_text(encoding="utf-8"))
     assert words in (ROOT / "libra_jax/train/loop.py").read_text(encoding="utf-8")
+
+
+def test_an_interrupt_ends_the_watching_and_not_the_stage(installed):
+    installed.write(stage="echo waiting; until [ -e \"$CLOUD/go\" ]; do /bin/sleep 0.02; done")
+    words, environment = installed.command("run", "--", "sft")
+    with subprocess.Popen(words, env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          text=True) as run:
+        assert any("waiting" in line for line in run.stdout)
+        run.send_signal(signal.SIGINT)
+        _, error = run.communicate(timeout=20)
+    assert run.returncode == 130 and "no longer watching; what was started goes on" in error
+    assert "worker0: running | " in installed("status")[0]
 
 
 def test_one_worker_runs_a_stage_alone_on_its_cpus(installed):
