@@ -67,7 +67,7 @@ def test_broken_and_too_long_lines_are_counted_and_set_aside(config, tmp_path):
     train = dataclasses.replace(config.train, num_steps=1, save_every=0)
     summary = sft.run(dataclasses.replace(config, train=train), tmp_path / "out")
     assert (summary["judgements"], summary["too_long"], summary["broken_lines"]) == (24, 1, 1)
-    note = json.loads((tmp_path / "out" / "kept.jsonl.rejected.jsonl").read_text())
+    note = json.loads((tmp_path / "out" / "kept.rejected.jsonl").read_text())
     assert note["line"] == 25
 
 
