@@ -19,7 +19,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec, Sharding
 
-BLOCK_BYTES = 2**26  # of all devices together
+BLOCK_BYTES = 2**25  # of all devices together
 _READ_BYTES = 2**22
 
 
@@ -101,22 +101,21 @@ def fetch(layout: Layout, array: Any, layer: int, dtype: np.dtype, *, block_byte
           ) -> Iterator[tuple[int, np.ndarray]]:
     """Yields one layer as (first unit, units in the file's order and of `dtype`) until all its units are through.
 
-    If several processes hold the array, all must run this to its end. ValueError for a sharding without a mesh.
+    If several processes hold the array, all must run this to its end.
     """
     if not isinstance(array, jax.Array):
         inner = dataclasses.replace(layout, shape=layout.shape[layout.stacked:], stacked=False)
         array, layout, layer = jnp.asarray(array[layer] if layout.stacked else array), inner, 0
     if array.is_fully_replicated:
         array = array.addressable_data(0)
-    elif not isinstance(array.sharding, NamedSharding):
-        raise ValueError(f"a parameter of shape {array.shape} has the sharding {array.sharding}; expected a "
-                         "NamedSharding: jax.device_put it onto a mesh first")
     local = array.sharding.shard_shape(array.shape)
     local_layers = local[0] if layout.stacked else 1
     for block in _blocks(layout, array.sharding, dtype.itemsize, block_bytes, only=layer % local_layers):
         piece = _cut(array, block.layers.start, block.units.start, num_units=len(block.units), dtype=dtype,
                      layout=layout, sharding=array.sharding)
-        for shard, units in enumerate(np.split(_gather(piece)[layer // local_layers], block.shards[1])):
+        whole = _gather(piece)[layer // local_layers]
+        del piece  # not beside the next one
+        for shard, units in enumerate(np.split(whole, block.shards[1])):
             yield shard * local[layout.lead] + block.units.start, units
 
 

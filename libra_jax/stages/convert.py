@@ -51,8 +51,7 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
     print(f"{target}: {model.family}, {count:,} parameters in {config.dtype}, {written + kept} "
           f"file{'s' if written + kept > 1 else ''} ({kept} kept from an earlier run)"
           f"{'' if has_tokenizer else '; the checkpoint has no tokenizer files to copy'}")
-    return {"family": model.family, "num_parameters": count, "files": files,
-            "num_kept": kept}
+    return {"family": model.family, "num_parameters": count, "files": files, "num_kept": kept}
 
 
 def main(argv=None) -> int:
