@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 
 
-def task(name: str, examples: Sequence[dict[str, np.ndarray]], vocab_size: int) -> Any:
-    """A seqio.Task over `examples`, dicts of int32 vectors with the same names; it is not added to the registry.
+def task(name: str, examples: Sequence[dict[str, np.ndarray]], vocab_size: int, features: Sequence[str] = ()) -> Any:
+    """A seqio.Task over `examples`, dicts of int32 vectors named `features`; it is not added to the registry.
 
-    The shard of a host is every num_shards-th example. No other is taken from `examples` (but the first, for its
-    names), so that a sequence which makes its items when they are asked for makes only those of its host.
+    The shard of a host is every num_shards-th example, and no other is taken from `examples`, so that a sequence which
+    makes its items when they are asked for makes only those of its host. (Without `features`, their names are those of
+    the first example.)
     """
     seqio, tf = _load()
-    names = list(examples[0])
+    names = list(features or examples[0])
 
     class Source(seqio.DataSource):
         """The examples in their order; rows are shuffled after packing."""
@@ -40,16 +41,16 @@ def task(name: str, examples: Sequence[dict[str, np.ndarray]], vocab_size: int) 
 
 
 def read(name: str, examples: Sequence[dict[str, np.ndarray]], vocab_size: int, *, shard: int = 0,
-         num_shards: int = 1, batch_size: int = 0) -> Iterator[dict[str, np.ndarray]]:
+         num_shards: int = 1, batch_size: int = 0, features: Sequence[str] = ()) -> Iterator[dict[str, np.ndarray]]:
     """Streams the examples of host `shard` of `num_shards` through a task: every num_shards-th, disjoint, in order.
 
     With `batch_size`, vectors of one length are stacked, [batch_size, length], and the next batch is made while this
-    one is used. ValueError for no examples at all.
+    one is used. `features` as in `task`. ValueError for no examples at all.
     """
     if not len(examples):
         raise ValueError(f"the task {name!r} has no examples; the stage before it kept nothing")
     seqio, _ = _load()
-    dataset = task(name, examples, vocab_size).get_dataset(
+    dataset = task(name, examples, vocab_size, features).get_dataset(
         sequence_length=None, split="train", shuffle=False, try_in_mem_cache=False,
         shard_info=seqio.ShardInfo(index=shard, num_shards=num_shards) if num_shards > 1 else None)
     if batch_size:

@@ -135,7 +135,8 @@ def measure(talks: Sequence[dict[str, np.ndarray]], vocab_size: int) -> np.ndarr
     """[conversations, 2] int32: tokens of each, and tokens trained on. Each host renders its shard of them."""
     host, hosts = jax.process_index(), jax.process_count()
     counts = np.zeros((len(talks), 2), np.int32)
-    mine = tasks.read("judging_sft_lengths", talks, vocab_size, shard=host, num_shards=hosts)
+    mine = tasks.read("judging_sft_lengths", talks, vocab_size, shard=host, num_shards=hosts,
+                      features=("tokens", "loss_mask"))
     for place, talk in zip(range(host, len(talks), hosts), mine, strict=True):
         counts[place] = len(talk["tokens"]), talk["loss_mask"].sum()
     return training.over_hosts(counts)
@@ -162,7 +163,8 @@ class Feed:
         """As packing.pack, [this host's share of the batch, sequence_length]."""
         if number != self._next:
             self._stream = tasks.read("judging_sft", _Turns(self, number), self.vocab_size, shard=self.own,
-                                      num_shards=len(self.shares), batch_size=len(self.shares[0]))
+                                      num_shards=len(self.shares), batch_size=len(self.shares[0]),
+                                      features=list(packing.empty(0, 0)))
         self._next = number + 1
         batch = next(self._stream)
         return batch | {"loss_mask": batch["loss_mask"].astype(bool)}

@@ -28,8 +28,21 @@ _SEAL = "checksums.json"
 _UNSEALED = {_SEAL, "_CHECKPOINT_METADATA", "commit_success.txt"}
 _UNFINISHED = "*.orbax-checkpoint-tmp*"
 
-# Orbax logs the traceback of a failed save, which Checkpointer raises in its own words.
-logging.getLogger("absl").addFilter(lambda record: "in background save thread" not in str(record.msg))
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Not the tracebacks that a failed save leaves in logs; Checkpointer raises the error in its own words."""
+    mine = "orbax" in pathlib.Path(record.pathname).parts or ".orbax-checkpoint-tmp" in record.getMessage()
+    return not (mine and record.exc_info)
+
+
+def _report(unraisable, *, otherwise=sys.unraisablehook) -> None:
+    if str(unraisable.exc_value) != "Event loop is closed":  # TensorStore's threads, once one write of a save failed
+        otherwise(unraisable)
+
+
+sys.unraisablehook = _report
+for _logger in ("absl", "asyncio"):
+    logging.getLogger(_logger).addFilter(_is_news)
 
 
 class _Handler(ocp.StandardCheckpointHandler):
@@ -118,8 +131,10 @@ class Checkpointer:
 
     def close(self) -> None:
         """As `wait`; nothing can be saved afterwards."""
-        self.wait()
-        self._orbax.close()
+        try:
+            self.wait()
+        finally:
+            self._orbax.close()
 
     def _failure(self, step: int, error: Exception) -> OSError:
         if jax.process_index() == 0:
@@ -127,7 +142,7 @@ class Checkpointer:
                 shutil.rmtree(path, ignore_errors=True)
         free = shutil.disk_usage(self._folder).free / 2**30
         kept = f"{self._folder / str(self._last)} is whole" if self._last >= 0 else "no checkpoint was saved before"
-        reason = str(error).partition("\n")[0][:300]
+        reason = getattr(error, "strerror", "") or ": ".join(str(error).partition("\n")[0].split(": ")[-2:])
         return OSError(f"cannot save {self._folder / str(step)}: {reason}; {free:.1f} GiB are free there, {kept}; make "
                        "room (or allow larger files) and run the same command to go on")
 
@@ -146,6 +161,8 @@ def fault(folder: pathlib.Path) -> str:
     except FileNotFoundError:
         return f"{_SEAL} is missing"
     except (ValueError, TypeError, AttributeError):
+        return f"{_SEAL} is broken"
+    if not wanted:
         return f"{_SEAL} is broken"
     for name, (size, _) in wanted.items():
         if not (folder / name).is_file():

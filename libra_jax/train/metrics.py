@@ -42,7 +42,7 @@ class Writer:
         if keep:
             os.fsync(self._lines.fileno())
         for name, value in row.items():
-            if name != "step":
+            if name != "step" and math.isfinite(value):
                 self._board.add_scalar(name, value, step)
         now = time.monotonic()
         if now - self._last >= self._every or step == self._total:
