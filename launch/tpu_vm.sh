@@ -2,7 +2,7 @@
 # Cloud TPU VMs, from nothing to a finished stage, by gcloud (installed and logged in). The short way is `up`:
 #
 #   launch/tpu_vm.sh up --name=libra --zone=us-east5-b --accelerator=v6e-8 --spot -- \
-#       sft --workdir=/mnt/lab/sft --config=configs/qwen3_1p7b_sft.py
+#       sft --workdir=/mnt/lab/sft --config=configs/libra_rm_1p7b_sft.py
 #   launch/tpu_vm.sh delete --name=libra --zone=us-east5-b
 #
 # and step by step:

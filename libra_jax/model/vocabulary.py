@@ -67,12 +67,9 @@ def logprobs(config: ModelConfig, weight: jax.Array, x: jax.Array, targets: jax.
     axes = TABLE if config.tie_embeddings else TABLE[::-1]
     w, rows = rules.fit(axes, weight.shape), rules.fit(("batch", "time"), targets.shape)
     vocabulary, fsdp = w[axes.index("vocabulary")], w[axes.index("model")]
-    weight = weight.astype(x.dtype)  # where it lies, so that it is gathered in this dtype
     temperature = jnp.asarray(temperature, jnp.float32)
 
     def local(weight, x, targets, temperature):
-        if fsdp:
-            weight = jax.lax.all_gather(weight, fsdp, axis=axes.index("model"), tiled=True)
         # Gradients are each device's own in _logprobs, and summed over the mesh on their way out.
         weight, temperature = _vary(weight, w), _vary(temperature, ())
         x, targets = _vary(x, rows), _vary(targets, rows)
@@ -80,7 +77,7 @@ def logprobs(config: ModelConfig, weight: jax.Array, x: jax.Array, targets: jax.
         if targets.shape[1] % size:
             raise ValueError(f"chunk={chunk} does not divide the {targets.shape[1]} positions of a row that a device "
                              "holds")
-        return _logprobs(config, vocabulary, size, weight, x, targets, temperature)
+        return _logprobs(config, (vocabulary, fsdp), size, weight, x, targets, temperature)
 
     if rules.mesh() is None:
         return local(weight, x, targets, temperature)
@@ -89,12 +86,21 @@ def logprobs(config: ModelConfig, weight: jax.Array, x: jax.Array, targets: jax.
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
-def _logprobs(config: ModelConfig, vocabulary: str | None, chunk: int, weight: jax.Array, x: jax.Array,
+def _logprobs(config: ModelConfig, axes: tuple[str | None, str | None], chunk: int, weight: jax.Array, x: jax.Array,
               targets: jax.Array, temperature: jax.Array) -> jax.Array:
-    return _forward(config, vocabulary, chunk, weight, x, targets, temperature)[0]
+    """One device's part; `axes` are those over which the vocabulary and the model axis of its weight are sharded."""
+    return _forward(config, axes, chunk, weight, x, targets, temperature)[0]
 
 
-def _forward(config, vocabulary, chunk, weight, x, targets, temperature):
+def _gathered(config: ModelConfig, fsdp: str | None, weight: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    weight = weight.astype(dtype)
+    return jax.lax.all_gather(weight, fsdp, axis=int(config.tie_embeddings), tiled=True) if fsdp else weight
+
+
+def _forward(config, axes, chunk, shard, x, targets, temperature):
+    vocabulary, fsdp = axes
+    weight = _gathered(config, fsdp, shard, x.dtype)
+
     def part(inputs):
         x, targets = inputs
         scores = logits(config, weight, x) / temperature
@@ -110,11 +116,13 @@ def _forward(config, vocabulary, chunk, weight, x, targets, temperature):
         return chosen - normaliser, normaliser
 
     values, normaliser = _in_chunks(part, chunk, x, targets)
-    return values, (weight, x, targets, temperature, normaliser)
+    return values, (shard, x, targets, temperature, normaliser)
 
 
-def _backward(config, vocabulary, chunk, kept, gradient):
-    weight, x, targets, temperature, normaliser = kept
+def _backward(config, axes, chunk, kept, gradient):
+    shard, x, targets, temperature, normaliser = kept
+    vocabulary, fsdp = axes
+    weight = _gathered(config, fsdp, shard, x.dtype)
     axis = 0 if config.tie_embeddings else 1
 
     def add(total, inputs):
@@ -133,7 +141,9 @@ def _backward(config, vocabulary, chunk, kept, gradient):
 
     cut = tuple(_cut(each, chunk) for each in (x, targets, normaliser, gradient))
     to_weight, to_x = jax.lax.scan(add, _vary(jnp.zeros(weight.shape, jnp.float32), ()), cut)
-    return to_weight.astype(weight.dtype), _join(to_x, x.shape), None, jnp.zeros_like(temperature)
+    if fsdp:  # in float32: more exact, and what the TPU compiler takes in a loop over parts of a batch
+        to_weight = jax.lax.psum_scatter(to_weight, fsdp, scatter_dimension=int(config.tie_embeddings), tiled=True)
+    return to_weight.astype(shard.dtype), _join(to_x, x.shape), None, jnp.zeros_like(temperature)
 
 
 _logprobs.defvjp(_forward, _backward)

@@ -118,8 +118,9 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
     for name in config.programs:
         print(f"plan: compiling {name} for {config.topology}", file=sys.stderr, flush=True)
         mesh = meshes.make((config.sft if name == "sft" else config.rl).train.mesh, devices)
+        program = build(name, config, shape, mesh)
         with jax.set_mesh(mesh):
-            rows.append(check(name, build(name, config, shape, mesh), shape, chip, len(devices)))
+            rows.append(check(name, program, shape, chip, len(devices)))
         print(f"plan: {name}: {'fits' if rows[-1].fits else rows[-1].message}, {rows[-1].seconds:.0f} s",
               file=sys.stderr, flush=True)
     plan = {"model": config.model, "num_parameters": transformer.num_parameters(shape), "topology": config.topology,
@@ -263,7 +264,8 @@ def _sent(row: Row, in_layers: bool) -> str:
 
 
 def _used(message: str) -> int:
-    found = re.search(r"Used ([\d.]+)([KMGT]) of", message)
+    """Bytes that an out-of-memory error of the TPU compiler speaks of; 0 where it names none."""
+    found = re.search(r"(?:Used|temporaries \()\s?([\d.]+)([KMGT])", message)
     return int(float(found.group(1)) * 1024 ** ("KMGT".index(found.group(2)) + 1)) if found else 0
 
 
