@@ -93,7 +93,8 @@ class Checkpointer:
         try:
             return self._orbax.restore(path, args=_Restore(shape))
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is whole, but not of this run: {error}; use the code and config that saved it, "
+            reason = str(error).partition("\n")[0]
+            raise ValueError(f"{path} is whole, but not of this run: {reason}; use the code and config that saved it, "
                              f"or remove {self._folder} to start over") from error
 
     def save(self, step: int, state: TrainState, *, now: bool = False) -> None:

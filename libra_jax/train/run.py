@@ -59,7 +59,8 @@ def fit(config: Any, loss_fn: Callable[[ModelConfig], steps.LossFn], batch_at: C
     `loss_fn(model_config)` is the loss of a step, `batch_at` as in train/loop.py, `updates` optimizer steps are made
     for each batch. `prepare(model_config, params, mesh)` is called once before the loop, with the parameters as loaded.
     A finished run (its export is whole) is not done again. `inputs` names the fields of `config` that are paths;
-    ValueError when an earlier run in `workdir` had another config or other inputs. Returns the last row of metrics.
+    ValueError when an earlier run in `workdir` had another config or other inputs. What a signal, a full disk or a loss
+    that is not finite do: train/loop.py. Returns the last row of metrics.
     """
     how, export = config.train, workdir / "export"
     runs.claim(workdir / "export.config.json", config, inputs=inputs)

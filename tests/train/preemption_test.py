@@ -1,7 +1,11 @@
 """SIGTERM in a run: it saves at once, ends with status 0, and goes on to the same bytes."""
 
 import os
+import pathlib
 import signal
+import socket
+import subprocess
+import sys
 import threading
 
 import jax
@@ -89,3 +93,51 @@ def test_with_several_processes_the_word_of_one_stops_all_and_drawing_is_not_lef
         with notice.at_once():
             os.kill(os.getpid(), signal.SIGTERM)
         assert notice.asked and notice.agreed() and heard == [0, 1]
+
+
+PROCESS = """
+import os, signal, sys
+import jax
+jax.config.update("jax_cpu_collectives_implementation", "gloo")
+jax.distributed.initialize(sys.argv[2], num_processes=2, process_id=int(sys.argv[1]))
+import toy_runs
+
+def draw(number, params):
+    if number == int(sys.argv[4]) and jax.process_index() == 1:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return toy_runs.batch_at(number, params)
+
+print("step", toy_runs.run(sys.argv[3], num_steps=8, save_every=3, batch_at=draw, devices=2).step)
+"""
+
+
+def _two_processes(workdir, asked_at):
+    """(status, stdout, stderr) of each of two processes, the second of which gets a SIGTERM at a step."""
+    here = pathlib.Path(__file__).parent
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    paths = os.pathsep.join([str(here), str(here.parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
+    env = os.environ | {"PYTHONPATH": paths, "XLA_FLAGS": "--xla_force_host_platform_device_count=1"}
+    both = [subprocess.Popen([sys.executable, "-c", PROCESS, str(index), address, str(workdir), str(asked_at)], env=env,
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for index in range(2)]
+    try:
+        said = [process.communicate(timeout=240) for process in both]
+    finally:
+        for process in both:
+            process.kill()
+    return [(process.returncode, *words) for process, words in zip(both, said, strict=True)]
+
+
+@pytest.mark.slow
+def test_two_processes_stop_at_one_step_and_agree_on_the_checkpoint_that_is_whole(tmp_path):
+    for status, out, err in _two_processes(tmp_path, 4):
+        assert status == 0 and "stopped by SIGTERM after step 5/8" in err and "step 8" not in out, err
+    before = (tmp_path / "metrics.jsonl").read_bytes()
+    assert before.count(b"\n") == 5
+    newest = tmp_path / "checkpoints" / "5"
+    os.truncate(max(newest.rglob("ocdbt.process_*/d/*"), key=lambda path: path.stat().st_size), 50)
+    ends = _two_processes(tmp_path, 99)
+    assert all(status == 0 and "step 8" in out for status, out, _ in ends), ends
+    assert f"{newest} is refused" in ends[0][2] and "going on from step 3" in ends[0][2]
+    assert (tmp_path / "metrics.jsonl").read_bytes().startswith(before), "steps done again gave other numbers"

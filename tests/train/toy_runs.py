@@ -53,10 +53,10 @@ def start(mesh):
     return TrainState(step=zero, skipped=zero + 0, params=params, opt_state=opt_state), step.make(loss, adam)
 
 
-def run(workdir, *, num_steps=STEPS, batch_at=batch_at, save_every=SAVE_EVERY, mark=None, **options):
+def run(workdir, *, num_steps=STEPS, batch_at=batch_at, save_every=SAVE_EVERY, mark=None, devices=1, **options):
     """The state at the end, on the host; `mark(place)` is told where the run is."""
     mark = mark or (lambda place: None)
-    mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]).reshape(1, 1), ("data", "fsdp"))
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:devices]).reshape(1, -1), ("data", "fsdp"))
     state, once = start(mesh)
 
     def draw(number, params):
