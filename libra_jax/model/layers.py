@@ -30,6 +30,12 @@ def constant(shape: tuple[int, ...], axes: tuple[str, ...], value: float = 0.0) 
     return nnx.Param(jnp.full(shape, value, jnp.float32), axes=axes)
 
 
+def stream(x: jax.Array, decoding: bool, *, whole: bool = False) -> jax.Array:
+    """Pins the residual stream x [B, T, D]: cut along T between products, `whole` rows into them; or as for decoding."""
+    axes = ("rows", None, "features") if decoding else ("batch", "time" if whole else "stream", "activation")
+    return rules.constrain(x, axes)
+
+
 class RMSNorm(nnx.Module):
     """x / rms(x) * w over the last axis, in float32; Gemma's form multiplies by (1 + w)."""
 
@@ -117,7 +123,7 @@ class Attention(nnx.Module):
         """x [B, T, D] -> ([B, T, D], cache with its keys at `slots`). `own`: it attends to keys of x alone."""
         config = self.config
         bias = config.attention_bias
-        x = rules.constrain(x, ("batch", "time", "activation"))
+        x = stream(x, not own, whole=True)
         q = self._project(x, self.q, self.q_bias if bias else None, "heads")
         k = self._project(x, self.k, self.k_bias if bias else None, "kv_heads")
         v = self._project(x, self.v, self.v_bias if bias else None, "kv_heads")
@@ -144,14 +150,14 @@ class FeedForward(nnx.Module):
         self.up = param(rngs, (d, f), ("model", "feedforward"), d**-0.5)
         self.down = param(rngs, (f, d), ("feedforward", "model"), (2 * config.num_layers * f) ** -0.5)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, decoding: bool) -> jax.Array:
         """x [B, T, D] -> [B, T, D]."""
         exact = precision(self.config)
-        x = rules.constrain(x, ("batch", "time", "activation"))
+        x = stream(x, decoding, whole=True)
         gate = jnp.einsum("btd,df->btf", x, self.gate[...].astype(x.dtype), precision=exact)
         up = jnp.einsum("btd,df->btf", x, self.up[...].astype(x.dtype), precision=exact)
         gate = jax.nn.silu(gate) if self.config.activation == "silu" else jax.nn.gelu(gate, approximate=True)
-        hidden = rules.constrain(gate * up, ("batch", "time", "feedforward"))
+        hidden = rules.constrain(gate * up, ("rows" if decoding else "batch", "time", "feedforward"))
         return jnp.einsum("btf,fd->btd", hidden, self.down[...].astype(x.dtype), precision=exact)
 
 
@@ -173,7 +179,7 @@ class Block(nnx.Module):
         """As Attention.__call__, over the whole block: x [B, T, D] -> [B, T, D]."""
         y, cache = self.attention(self.attention_norm(x), table, view, cache, layer, slots, own)
         x = x + (self.attention_post_norm(y) if self.post_norms else y)
-        x = rules.constrain(x, ("batch", "stream", "activation"))
-        y = self.feedforward(self.feedforward_norm(x))
+        x = stream(x, not own)
+        y = self.feedforward(self.feedforward_norm(x), not own)
         x = x + (self.feedforward_post_norm(y) if self.post_norms else y)
-        return rules.constrain(x, ("batch", "stream", "activation")), cache
+        return stream(x, not own), cache

@@ -55,7 +55,7 @@ class Decoder(nnx.Module):
         x = vocabulary.embed(config, self.embedding[...], tokens)
         if config.scale_embeddings:
             x = x * jnp.asarray(config.model_size**0.5, x.dtype)
-        x = rules.constrain(x, ("batch", "stream", "activation"))
+        x = layers.stream(x, not own)
         slots = None
         if cache is not None:
             slots = positions if segment_ids is None else jnp.where(segment_ids > 0, positions, cache.length)
@@ -181,6 +181,13 @@ def token_logprobs(config: ModelConfig, params: Params, tokens: jax.Array, *, po
         return logprobs
     inside = (segment_ids > 0) & (segment_ids == jnp.pad(segment_ids[:, :-1], ((0, 0), (1, 0))))
     return jnp.where(inside, logprobs, 0.0)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def cast(config: ModelConfig, params: Params) -> Params:
+    """A copy with the matrices in config.dtype, as every product takes them; what norms scale by stays as it is."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: leaf if path[-1].key == "scale" else leaf.astype(config.dtype), params)
 
 
 def num_parameters(config: ModelConfig) -> int:

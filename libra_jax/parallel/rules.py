@@ -16,6 +16,9 @@ RULES: dict[str, tuple[str, ...]] = {
     "time": ("sequence",),
     "stream": ("sequence", "tensor"),  # the time axis of the residual stream between blocks (arXiv 2205.05198)
     "source": (),
+    # While rows decode one token each, weights stay where they are and activations come to them (arXiv 2211.05102, 3.2).
+    "rows": ("data",),
+    "features": ("fsdp",),
     "layers": (),
     "model": ("fsdp",),  # the model axis of a parameter
     "activation": (),  # the model axis of an activation

@@ -149,7 +149,8 @@ def build(name: str, config: Config, shape: ModelConfig, mesh: jax.sharding.Mesh
     optimizer = optimizers.make(stage.train.optimizer, stage.train.num_steps)
     state = states.abstract(model, optimizer, mesh)
     masters, moments = on_device(state.params), on_device(state.opt_state)
-    weights = _cast(state.params, model.dtype)  # what samples, and the reference
+    weights = jax.tree.map(lambda leaf, like: _laid(leaf, like.sharding),  # what samples, and the reference
+                           jax.eval_shape(lambda params: transformer.cast(model, params), state.params), state.params)
     reference = on_device(weights) if config.rl.grpo.kl_weight else 0
     if name in ("sft", "rl"):
         length, rows = (stage.sequence_length, stage.batch_size) if name == "sft" else _rl_rows(config.rl)
@@ -292,10 +293,6 @@ def _batch(mesh: jax.sharding.Mesh, rows: int, length: int, floats: Sequence[str
     batch = {name: jax.ShapeDtypeStruct((rows, length), kind, sharding=layout)
              for name, kind in (kinds | dict.fromkeys(floats, jnp.float32)).items()}
     return batch | {"denominator": jax.ShapeDtypeStruct((), jnp.float32, sharding=jax.NamedSharding(mesh, jax.P()))}
-
-
-def _cast(tree: Any, dtype: str) -> Any:
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.dtype(dtype), sharding=leaf.sharding), tree)
 
 
 def _laid(leaf: jax.ShapeDtypeStruct, layout: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:

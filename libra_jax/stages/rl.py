@@ -213,7 +213,7 @@ class Drawer:
     def prepare(self, model: ModelConfig, params: Any, mesh: jax.sharding.Mesh) -> None:
         """Binds the model; keeps its first parameters where the KL term needs a reference."""
         self.model, self.mesh = model, mesh
-        self.reference = params if self.config.grpo.kl_weight else None
+        self.reference = transformer.cast(model, params) if self.config.grpo.kl_weight else None
         self.score = scorer(self.config, model, mesh)
         unit = self.config.updates * mesh.shape["data"] * mesh.shape["fsdp"] * self.config.train.accumulation
         most = self.config.groups * self.config.sampling.num_samples * self.longest / self.length
@@ -225,8 +225,9 @@ class Drawer:
         chosen = tasks.batch_indices(config.train.seed, turn, config.groups, len(self.prompts))
         seed = int(np.random.SeedSequence([config.train.seed, turn]).generate_state(1)[0] >> 1)  # fits an int32
         samples = list(engine.generate(
-            self.model, params, [self.prompts[i] for i in chosen], dataclasses.replace(config.sampling, seed=seed),
-            stop_ids=self.stop_ids, mesh=self.mesh if self.mesh.size > 1 else None))
+            self.model, transformer.cast(self.model, params), [self.prompts[i] for i in chosen],
+            dataclasses.replace(config.sampling, seed=seed), stop_ids=self.stop_ids,
+            mesh=self.mesh if self.mesh.size > 1 else None))
         given, measured = self.reward([int(chosen[sample.prompt]) for sample in samples], samples)
         limits = config.grpo
         values = np.array([value + rewards.length_term(len(sample.tokens), limits.length_expected,

@@ -109,8 +109,9 @@ def test_stop_token_ends_a_sample_and_belongs_to_it(params, prompts):
         assert longer.tokens[: len(sample.tokens)].tolist() == sample.tokens.tolist() and longer.finish == "length"
 
 
-def test_eight_devices_draw_what_one_draws(params, prompts):
-    mesh = meshes.make(meshes.MeshConfig(data=8, fsdp=1), jax.devices())
+@pytest.mark.parametrize("sizes", [{"data": 8, "fsdp": 1}, {"data": 2, "fsdp": 2, "tensor": 2}])
+def test_eight_devices_draw_what_one_draws(params, prompts, sizes):
+    mesh = meshes.make(meshes.MeshConfig(**sizes), jax.devices())
     assert tokens(run(params, prompts, num_samples=3, mesh=mesh)) == tokens(run(params, prompts, num_samples=3))
 
 

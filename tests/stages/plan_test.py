@@ -3,12 +3,16 @@
 import dataclasses
 import importlib.util
 import json
+import re
 
+import jax
 import pytest
 
 from libra_jax import config as configs
 from libra_jax.model import flops, transformer
 from libra_jax.model.published import PUBLISHED
+from libra_jax.parallel import mesh as meshes
+from libra_jax.parallel import topologies
 from libra_jax.parallel.mesh import MeshConfig
 from libra_jax.sampling.engine import SamplingConfig
 from libra_jax.stages import plan, rl, sft
@@ -27,7 +31,8 @@ def config(tmp_path):
     train = training.TrainConfig(compute_dtype="bfloat16", remat="full", logit_chunk=128, accumulation=2,
                                  mesh=MeshConfig(fsdp=-1, tensor=2))
     return plan.Config(
-        model=str(tmp_path / "model"), topology="v6e:2x4", sft=sft.Config(sequence_length=256, batch_size=8, train=train),
+        model=str(tmp_path / "model"), topology="v6e:2x4",
+        sft=sft.Config(sequence_length=256, batch_size=8, train=train),
         rl=rl.Config(prompt_length=128, groups=4, train=train, grpo=rl.GrpoConfig(kl_weight=0.1),
                      sampling=SamplingConfig(max_new_tokens=128, num_samples=4, batch_size=16)))
 
@@ -72,28 +77,18 @@ def test_a_plan_that_does_not_fit_names_the_largest_terms_and_what_helps(config,
 
 @needs_libtpu
 def test_attention_on_tpus_is_the_kernel_and_holds_no_scores(config):
-    (mesh, program) = _built(dataclasses.replace(config, sft=dataclasses.replace(config.sft, sequence_length=1024)))
-    text = program.function.lower(*program.arguments).as_text()
-    assert "tpu_custom_call" in text and "1024x1024" not in text.replace("x1024x1024xi1", "")
-    assert mesh.shape["tensor"] == 2
-
-
-def _built(config):
-    import jax
-
-    from libra_jax.parallel import mesh as meshes
-    from libra_jax.parallel import topologies
-
+    config = dataclasses.replace(config, sft=dataclasses.replace(config.sft, sequence_length=1024))
     mesh = meshes.make(config.sft.train.mesh, topologies.devices(config.topology))
     program = plan.build("sft", config, plan.find_model(config.model), mesh)
-    jax.set_mesh(mesh)
-    return mesh, program
+    with jax.set_mesh(mesh):
+        text = program.function.lower(*program.arguments).as_text()
+    assert "tpu_custom_call" in text and not re.search("1024x1024x(f32|bf16)", text)
 
 
 def test_what_cannot_be_planned_is_named(config, tmp_path):
     with pytest.raises(ValueError, match="programs='sfd': expected some of sft, rl"):
         plan.run(dataclasses.replace(config, programs=("sfd",)), tmp_path)
-    with pytest.raises(ValueError, match="model='Qwen': expected a folder with a config.json, or one of Qwen/Qwen2.5"):
+    with pytest.raises(ValueError, match=r"model='Qwen': expected a folder with a config.json, or one of Qwen/"):
         plan.find_model("Qwen")
     with pytest.raises(ValueError, match="topology 'v7'"):
         plan.run(dataclasses.replace(config, topology="v7"), tmp_path)
