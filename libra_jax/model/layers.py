@@ -31,7 +31,7 @@ def constant(shape: tuple[int, ...], axes: tuple[str, ...], value: float = 0.0) 
 
 
 def stream(x: jax.Array, decoding: bool, *, whole: bool = False) -> jax.Array:
-    """Pins the residual stream x [B, T, D]: cut along T between products, `whole` rows into them; or as for decoding."""
+    """Pins the residual stream x [B, T, D]: cut along T between products, `whole` rows into them; decoding: by D."""
     axes = ("rows", None, "features") if decoding else ("batch", "time" if whole else "stream", "activation")
     return rules.constrain(x, axes)
 

@@ -16,7 +16,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "time": ("sequence",),
     "stream": ("sequence", "tensor"),  # the time axis of the residual stream between blocks (arXiv 2205.05198)
     "source": (),
-    # While rows decode one token each, weights stay where they are and activations come to them (arXiv 2211.05102, 3.2).
+    # While rows decode one token each, activations come to the weights, not weights to them (arXiv 2211.05102, 3.2).
     "rows": ("data",),
     "features": ("fsdp",),
     "layers": (),
