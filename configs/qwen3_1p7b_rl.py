@@ -6,7 +6,7 @@
 Groups of 8 judgements of up to 4,096 tokens, asymmetric clips as in DAPO; thoughts above 3,072 tokens pay the length
 term.
 
-Hardware: meant for v6e-8 (one host, as RL needs). Time and score: not measured yet.
+Hardware: meant for v6e-8. Time and score: not measured yet.
 """
 
 from libra_jax.sampling.engine import SamplingConfig
