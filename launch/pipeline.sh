@@ -13,7 +13,7 @@
 #   --policies=A,B        folders of the checkpoints that answer the problems; default: the judge's own
 #   --template=NAME       of judging/prompt.py; default: libra
 #   --with=STAGE:FLAG     one more flag for a stage, as often as needed: --with=rl:--config.groups=64 or
-#                         --with=sft:--config=configs/qwen3_1p7b_sft.py
+#                         --with=sft:--config=configs/libra_rm_1p7b_sft.py
 #   --dry_run             print the commands and run nothing
 # LIBRA names the libra command, by default .venv/bin/libra of this checkout.
 set -euo pipefail

@@ -1,34 +1,37 @@
 """Hugging Face checkpoints in and out, by one table: their tensor name <-> our path, and how the two are laid out.
 
-Tensors are read slice by slice from safetensors straight into their shards: the peak beside the parameters themselves
-is one stacked tensor (all layers of one kind), and of that only what this host's devices hold.
+Weights stream: from safetensors block by block into their shards, out of them again, or from file to file. The peak on
+a host beside the parameters themselves is a few blocks (model/transfer.py), whatever the size of the model.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
 import os
 import pathlib
 import shutil
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import jax
 import numpy as np
-import safetensors
-import safetensors.numpy
+from jax.experimental import multihost_utils
 
 from libra_jax import records
 from libra_jax.model import config as configs
-from libra_jax.model import transformer
+from libra_jax.model import safetensors_io, transfer, transformer
 from libra_jax.model.config import ModelConfig
+from libra_jax.model.safetensors_io import INDEX, Reader, Tensor, Writer
 from libra_jax.model.transformer import Params
 
 CARRIED_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json",
                  "added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja", "chat_template.json",
                  "generation_config.json")
-_INDEX = "model.safetensors.index.json"
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
+_PIECE = 2**22  # elements that convert holds at a time
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,66 +73,115 @@ def read_config(path: str | os.PathLike) -> ModelConfig:
     file = pathlib.Path(path) / "config.json"
     if not file.is_file():
         raise FileNotFoundError(f"{file}: no such file; expected a folder in Hugging Face format")
-    return configs.from_hf(json.loads(file.read_text(encoding="utf-8")))
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file}: not readable JSON ({error}); download or copy it again") from None
+    return configs.from_hf(values)
 
 
 def load(path: str | os.PathLike, *, dtype: Any = np.float32, mesh: jax.sharding.Mesh | None = None,
          compute_dtype: Literal["float32", "bfloat16"] | None = None,
-         remat: Literal["none", "dots", "full"] | None = None) -> tuple[ModelConfig, Params]:
+         remat: Literal["none", "dots", "full"] | None = None,
+         block_bytes: int = transfer.BLOCK_BYTES) -> tuple[ModelConfig, Params]:
     """Reads a folder in Hugging Face format (single or sharded safetensors) into parameters of `dtype`.
 
-    With a mesh, each device reads its own part (parallel/rules.py); without, all goes to the first device.
-    `compute_dtype` and `remat` set those fields of the config (default: float32, none). Errors name the file, the
-    tensor, and the expected and found shape: FileNotFoundError for a missing file, ValueError for what does not fit.
+    With a mesh, each host reads what its devices hold (parallel/rules.py); without, all goes to the first device.
+    `compute_dtype` and `remat` set those fields of the config (default: float32, none). A host holds about three blocks
+    of `block_bytes` beside the parameters. Everything is checked before the first weight is read; errors name the file,
+    the tensor, and the expected and found shape: FileNotFoundError for a missing file, ValueError for what is damaged
+    or does not fit.
     """
-    path = pathlib.Path(path)
+    path, dtype = pathlib.Path(path), np.dtype(dtype)
     config = read_config(path)
     config = dataclasses.replace(config, dtype=compute_dtype or config.dtype, remat=remat or config.remat)
-    with _Files(path) as files:
-        prefix = files.prefix()
-        rows = table(config)
-        _check_names(config, rows, files, prefix)
-        shapes = transformer.shapes(config)
-        shardings = (transformer.shardings(config, mesh) if mesh is not None else
-                     jax.tree.map(lambda _: jax.sharding.SingleDeviceSharding(jax.local_devices()[0]), shapes))
-        params: Params = {}
-        for row in rows:
-            shape = _get(shapes, row.path).shape
-            _set(params, row.path, _read(files, row, prefix, shape, _get(shardings, row.path), np.dtype(dtype)))
-            files.close()  # gives the mapped pages back, which would count as a second copy
+    shapes = transformer.shapes(config)
+    shardings = (transformer.shardings(config, mesh) if mesh is not None else
+                 jax.tree.map(lambda _: jax.sharding.SingleDeviceSharding(jax.local_devices()[0]), shapes))
+    params: Params = {}
+    with Reader(path) as files:
+        sources = _check(config, files)
+        for row in table(config):
+            tensors = [sources[_tensor_name(row, "model.", layer)] for layer in _layers(config, row)]
+            layout = _layout(row, _get(shapes, row.path).shape)
+
+            def read(layer: int, start: int, stop: int, tensors=tensors, unit=layout.unit) -> np.ndarray:
+                return files.read(tensors[layer], start * unit, (stop - start) * unit)
+
+            dtypes = {tensor.dtype for tensor in tensors}  # of one, the devices convert; JAX has no float64
+            staged = dtypes.pop() if len(dtypes) == 1 and np.dtype(np.float64) not in dtypes else dtype
+            _set(params, row.path, transfer.load(layout, _get(shardings, row.path), dtype, read, staged=staged,
+                                                 block_bytes=block_bytes))
     return config, params
 
 
 def save(path: str | os.PathLike, config: ModelConfig, params: Params, *, dtype: Any = np.float32,
-         max_shard_bytes: int = 5_000_000_000, tokenizer_from: str | os.PathLike | None = None) -> None:
+         max_shard_bytes: int = 5_000_000_000, tokenizer_from: str | os.PathLike | None = None,
+         block_bytes: int = transfer.BLOCK_BYTES) -> None:
     """Writes config.json, safetensors in `dtype` (one file, or several and an index above `max_shard_bytes`).
 
     Tokenizer files and generation_config.json are copied from the folder `tokenizer_from`. config.json is written last,
-    so that a folder which has one is whole. In a run of several processes all must call it; the first one writes.
+    so that a folder which has one is whole. In a run of several processes all must call it; the first one writes, and
+    all return when it has. Memory as in `load`. OSError when the disk is full, ValueError for a tree that does not fit.
     """
-    path, dtype = pathlib.Path(path), np.dtype(dtype)
+    path, dtype = pathlib.Path(path), _writable(dtype)
     transformer.bind(config, params)  # a tree that does not fit fails here, before anything is written
     lead = jax.process_index() == 0
     if lead:
         path.mkdir(parents=True, exist_ok=True)
-        for old in (path / "config.json", path / _INDEX, *path.glob("model*.safetensors")):
+        for old in (path / "config.json", *path.glob("model*.safetensors*")):
             old.unlink(missing_ok=True)
-    shards = _plan(config, params, dtype.itemsize, max_shard_bytes)
-    weight_map, total = {}, 0
-    for number, shard in enumerate(shards, 1):
-        name = "model.safetensors" if len(shards) == 1 else f"model-{number:05}-of-{len(shards):05}.safetensors"
-        tensors = {tensor: _export(row, layer, params, dtype) for tensor, row, layer in shard}
-        weight_map |= dict.fromkeys(tensors, name)
-        total += sum(array.nbytes for array in tensors.values())
-        if lead:
-            safetensors.numpy.save_file(tensors, path / name, metadata={"format": "pt"})
-    if not lead:
-        return
-    if len(shards) > 1:
-        records.write_json(path / _INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
-    if tokenizer_from is not None:
-        copy_tokenizer(tokenizer_from, path)
-    records.write_json(path / "config.json", {**configs.to_hf(config), "torch_dtype": dtype.name})
+    shards = _plan(config, dtype.itemsize, max_shard_bytes)
+    for name, shard in shards.items():
+        with _writer(path / name, shard, dtype) if lead else contextlib.nullcontext() as out:
+            for item in shard:
+                array = _get(params, item.row.path)
+                layout = _layout(item.row, array.shape)
+                for unit, units in transfer.fetch(layout, array, item.layer or 0, dtype, block_bytes=block_bytes):
+                    if lead:
+                        out.write(item.name, unit * layout.unit, units)
+    if lead:
+        _finish(path, config, shards, dtype, tokenizer_from)
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(f"saved {path}")
+
+
+def convert(source: str | os.PathLike, target: str | os.PathLike, *, dtype: Any, max_shard_bytes: int = 5_000_000_000
+            ) -> tuple[int, int]:
+    """Writes the checkpoint `source` again as `save` would, from file to file; returns (files written, files kept).
+
+    Goes on where a killed run of the same arguments stopped: files of weights that are whole in `target` are kept.
+    Errors as `load` and `save`, and ValueError for a value that `dtype` cannot hold.
+    """
+    source, target, dtype = pathlib.Path(source), pathlib.Path(target), _writable(dtype)
+    config = read_config(source)
+    kept = 0
+    with Reader(source) as files:
+        sources = _check(config, files)
+        shards = _plan(config, dtype.itemsize, max_shard_bytes)
+        target.mkdir(parents=True, exist_ok=True)
+        for name, shard in shards.items():
+            if _is_written(target / name, shard, dtype):
+                kept += 1
+                continue
+            (target / "config.json").unlink(missing_ok=True)
+            with _writer(target / name, shard, dtype) as out:
+                for item in shard:
+                    tensor, size = sources[item.name], math.prod(item.shape)
+                    for start in range(0, size, _PIECE):
+                        piece = files.read(tensor, start, min(_PIECE, size - start))
+                        out.write(item.name, start, _rounded(piece, dtype, tensor))
+    has_tokenizer = any((source / name).is_file() for name in _TOKENIZERS)
+    _finish(target, config, shards, dtype, source if has_tokenizer else None)
+    return len(shards) - kept, kept
+
+
+def check(path: str | os.PathLike) -> ModelConfig:
+    """The ModelConfig of a checkpoint whose files are whole and fit it, by their headers; errors as `load`."""
+    config = read_config(path)
+    with Reader(pathlib.Path(path)) as files:
+        _check(config, files)
+    return config
 
 
 def copy_tokenizer(source: str | os.PathLike, target: str | os.PathLike) -> tuple[str, ...]:
@@ -139,7 +191,7 @@ def copy_tokenizer(source: str | os.PathLike, target: str | os.PathLike) -> tupl
     """
     source, target = pathlib.Path(source), pathlib.Path(target)
     found = tuple(name for name in CARRIED_FILES if (source / name).is_file())
-    if not {"tokenizer.json", "tokenizer.model", "vocab.json"} & set(found):
+    if not set(_TOKENIZERS) & set(found):
         raise FileNotFoundError(f"{source}: holds no tokenizer.json, tokenizer.model or vocab.json to copy")
     for name in found:
         if (source / name).resolve() != (target / name).resolve():
@@ -147,59 +199,108 @@ def copy_tokenizer(source: str | os.PathLike, target: str | os.PathLike) -> tupl
     return found
 
 
-class _Files:
-    """The open safetensors files of a checkpoint: tensor name -> slices. A context manager."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Item:
+    """One tensor of a file to write; `layer` is None where its parameter has no axis of layers."""
 
-    def __init__(self, path: pathlib.Path):
-        self.path, self.names, self._open = path, {}, {}
-        if (path / _INDEX).is_file():
-            self.names = json.loads((path / _INDEX).read_text(encoding="utf-8"))["weight_map"]
-            self.source = path / _INDEX
-        else:
-            files = [path / "model.safetensors"] if (path / "model.safetensors").is_file() else sorted(
-                path.glob("*.safetensors"))
-            if len(files) != 1:
-                raise FileNotFoundError(f"{path}: expected model.safetensors, or {_INDEX} and its shards; found "
-                                        f"{[f.name for f in files] or 'no *.safetensors'}; checkpoints in .bin need "
-                                        "converting with transformers' save_pretrained first")
-            self.source = files[0]
-            self.names = dict.fromkeys(self._file(files[0].name).keys(), files[0].name)
+    name: str
+    row: Entry
+    layer: int | None
+    shape: tuple[int, ...]
 
-    def _file(self, name: str):
-        if name not in self._open:
-            file = self.path / name
-            if not file.is_file():
-                raise FileNotFoundError(f"{file}: a shard that {_INDEX} names is missing")
-            try:
-                self._open[name] = safetensors.safe_open(file, framework="numpy")
-            except safetensors.SafetensorError as error:
-                raise ValueError(f"{file}: not a readable safetensors file ({error})") from None
-        return self._open[name]
 
-    def slices(self, tensor: str):
-        """(a sliceable view of the tensor, the file it lies in)."""
-        name = self.names[tensor]
-        try:
-            return self._file(name).get_slice(tensor), self.path / name
-        except safetensors.SafetensorError as error:
-            raise ValueError(f"{self.path / name}: tensor {tensor!r} cannot be read ({error})") from None
+def _plan(config: ModelConfig, itemsize: int, max_bytes: int) -> dict[str, list[_Item]]:
+    """File name -> its tensors, layer by layer; a tensor above the limit has a file of its own."""
+    rows, shapes = table(config), transformer.shapes(config)
+    order = [(row, None) for row in rows if row.path == ("embedding",)]
+    order += [(row, layer) for layer in range(config.num_layers) for row in rows if _is_stacked(row)]
+    order += [(row, None) for row in rows if not _is_stacked(row) and row.path != ("embedding",)]
+    shards: list[list[_Item]] = [[]]
+    used = 0
+    for row, layer in order:
+        shape = _theirs(row, _get(shapes, row.path).shape)
+        size = math.prod(shape) * itemsize
+        if shards[-1] and used + size > max_bytes:
+            shards.append([])
+            used = 0
+        shards[-1].append(_Item(name=_tensor_name(row, "model.", layer), row=row, layer=layer, shape=shape))
+        used += size
+    if len(shards) == 1:
+        return {"model.safetensors": shards[0]}
+    return {f"model-{number:05}-of-{len(shards):05}.safetensors": shard for number, shard in enumerate(shards, 1)}
 
-    def prefix(self) -> str:
-        """What stands before "embed_tokens.weight": "model." or, in multimodal checkpoints, a longer path."""
-        for name in self.names:
-            if name.endswith("embed_tokens.weight"):
-                return name.removesuffix("embed_tokens.weight")
-        raise ValueError(f"{self.source}: holds no tensor ending in 'embed_tokens.weight'; not a supported decoder")
 
-    def __enter__(self) -> _Files:
-        return self
+def _writer(file: pathlib.Path, shard: list[_Item], dtype: np.dtype) -> Writer:
+    return Writer(file, [(item.name, item.shape) for item in shard], dtype)
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
-    def close(self) -> None:
-        """Unmaps every file; they open again when they are read."""
-        self._open.clear()
+def _is_written(file: pathlib.Path, shard: list[_Item], dtype: np.dtype) -> bool:
+    """Whether `file` is there and whole, with these tensors."""
+    try:
+        found = [(tensor.name, tensor.shape, tensor.dtype) for tensor in safetensors_io.header(file).values()]
+    except (FileNotFoundError, ValueError):
+        return False
+    return found == [(item.name, item.shape, dtype) for item in shard]
+
+
+def _finish(path: pathlib.Path, config: ModelConfig, shards: dict[str, list[_Item]], dtype: np.dtype,
+            tokenizer_from: str | os.PathLike | None) -> None:
+    """Writes what is beside the weights, config.json last."""
+    if len(shards) > 1:
+        total = sum(math.prod(item.shape) for shard in shards.values() for item in shard) * dtype.itemsize
+        weight_map = {item.name: name for name, shard in shards.items() for item in shard}
+        records.write_json(path / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
+    if tokenizer_from is not None:
+        copy_tokenizer(tokenizer_from, path)
+    records.write_json(path / "config.json", {**configs.to_hf(config), "torch_dtype": dtype.name})
+
+
+def _writable(dtype: Any) -> np.dtype:
+    dtype = np.dtype(dtype)
+    if dtype not in safetensors_io.DTYPES.values():
+        names = ", ".join(known.name for known in safetensors_io.DTYPES.values())
+        raise ValueError(f"dtype={dtype.name}: weights are not written in it; expected one of {names}")
+    return dtype
+
+
+def _rounded(piece: np.ndarray, dtype: np.dtype, tensor: Tensor) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        rounded = piece.astype(dtype, copy=False)
+    if dtype == np.float16 and (lost := np.isfinite(piece) & ~np.isfinite(rounded)).any():
+        raise ValueError(f"{tensor.file}: tensor {tensor.name!r} holds {piece[lost][0]}, expected at most 65504 for "
+                         "float16; use bfloat16")
+    return rounded
+
+
+def _prefix(files: Reader) -> str:
+    """What stands before "embed_tokens.weight": "model." or, in multimodal checkpoints, a longer path."""
+    for name in files.tensors:
+        if name.endswith("embed_tokens.weight"):
+            return name.removesuffix("embed_tokens.weight")
+    raise ValueError(f"{files.source}: holds no tensor ending in 'embed_tokens.weight'; not a supported decoder")
+
+
+def _check(config: ModelConfig, files: Reader) -> dict[str, Tensor]:
+    """The tensors of `files` by the names that `save` gives them. ValueError for what does not fit config.json."""
+    prefix, shapes = _prefix(files), transformer.shapes(config)
+    kind = f"family {config.family!r} with {config.num_layers} layers"
+    wanted = {_tensor_name(row, prefix, layer): (_tensor_name(row, "model.", layer),
+                                                 _theirs(row, _get(shapes, row.path).shape))
+              for row in table(config) for layer in _layers(config, row)}
+    missing = sorted(wanted.keys() - files.tensors.keys())
+    if missing:
+        raise ValueError(f"{files.source}: tensor {missing[0]!r} is missing, which {kind} needs ({len(missing)} "
+                         "missing in all)")
+    for name, tensor in sorted(files.tensors.items()):
+        if name in wanted:
+            if tensor.shape != wanted[name][1]:
+                raise ValueError(f"{tensor.file}: tensor {name!r} has shape {tensor.shape}, expected "
+                                 f"{wanted[name][1]} from config.json; they do not belong together")
+            tensor.dtype  # noqa: B018 - raises for one that cannot be read
+        elif name.startswith(prefix + "layers.") and not name.endswith("rotary_emb.inv_freq"):
+            raise ValueError(f"{tensor.file}: tensor {name!r} has no place in {kind}; config.json and the weights do "
+                             "not belong together")
+    return {ours: files.tensors[name] for name, (ours, _) in wanted.items()}
 
 
 def _tensor_name(row: Entry, prefix: str, layer: int | None) -> str:
@@ -210,99 +311,20 @@ def _is_stacked(row: Entry) -> bool:
     return row.path[0] == "blocks"
 
 
-def _check_names(config: ModelConfig, rows: tuple[Entry, ...], files: _Files, prefix: str) -> None:
-    wanted = {_tensor_name(row, prefix, layer) for row in rows
-              for layer in (range(config.num_layers) if _is_stacked(row) else (None,))}
-    missing = sorted(wanted - files.names.keys())
-    if missing:
-        raise ValueError(f"{files.source}: tensor {missing[0]!r} is missing, which family {config.family!r} with "
-                         f"{config.num_layers} layers needs ({len(missing)} missing in all)")
-    for name in sorted(files.names.keys() - wanted):
-        if name.startswith(prefix + "layers.") and not name.endswith("rotary_emb.inv_freq"):
-            raise ValueError(f"{files.source}: tensor {name!r} has no place in family {config.family!r} with "
-                             f"{config.num_layers} layers; config.json and the weights do not belong together")
+def _layers(config: ModelConfig, row: Entry) -> Iterable[int | None]:
+    return range(config.num_layers) if _is_stacked(row) else (None,)
 
 
-def _read(files: _Files, row: Entry, prefix: str, shape: tuple[int, ...], sharding: jax.sharding.Sharding,
-          dtype: np.dtype) -> jax.Array:
-    """One parameter, each device's part read on its own; parts that several devices hold are read once."""
-    stacked = _is_stacked(row)
-    inner = shape[1:] if stacked else shape
-    for layer in range(shape[0]) if stacked else (None,):
-        name = _tensor_name(row, prefix, layer)
-        view, file = files.slices(name)
-        if tuple(view.get_shape()) != _theirs(row, inner):
-            raise ValueError(f"{file}: tensor {name!r} has shape {tuple(view.get_shape())}, expected "
-                             f"{_theirs(row, inner)} from config.json")
-    parts: dict[str, np.ndarray] = {}
-
-    def part(index: tuple[slice, ...]) -> np.ndarray:
-        if str(index) not in parts:
-            bounds = [range(*s.indices(size)) for s, size in zip(index, shape, strict=True)]
-            own = bounds[1:] if stacked else bounds
-            out = np.empty([len(b) for b in bounds], dtype)
-            for place, layer in enumerate(bounds[0]) if stacked else ((..., None),):
-                view, _ = files.slices(_tensor_name(row, prefix, layer))
-                out[place] = _take(view, row, inner, own)
-            parts[str(index)] = out
-        return parts[str(index)]
-
-    return jax.make_array_from_callback(shape, sharding, part)
+def _layout(row: Entry, shape: tuple[int, ...]) -> transfer.Layout:
+    return transfer.Layout(shape=shape, stacked=_is_stacked(row), inputs=row.inputs)
 
 
-def _theirs(row: Entry, inner: tuple[int, ...]) -> tuple[int, ...]:
-    """The Hugging Face shape of a parameter whose shape (of one layer) is `inner`."""
+def _theirs(row: Entry, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The Hugging Face shape of a parameter of this shape (of one layer of it)."""
+    inner = shape[_is_stacked(row):]
     if row.inputs:
         return math.prod(inner[row.inputs:]), math.prod(inner[:row.inputs])
     return (math.prod(inner),) if row.path[-1].endswith("_bias") else inner
-
-
-def _take(view: Any, row: Entry, inner: tuple[int, ...], bounds: list[range]) -> np.ndarray:
-    """The part `bounds` (a range for each axis of ours) of one layer's tensor, read as a slice of the file."""
-    if not row.inputs:
-        if len(view.get_shape()) == len(inner):
-            return view[tuple(slice(b.start, b.stop) for b in bounds)]
-        return view[:].reshape(inner)[tuple(slice(b.start, b.stop) for b in bounds)]
-    groups = []
-    for axes in (slice(row.inputs, None), slice(0, row.inputs)):  # rows (outputs), columns (inputs)
-        width = math.prod(inner[axes][1:])
-        groups.append(slice(bounds[axes][0].start * width, bounds[axes][0].stop * width))
-    array = view[groups[0], groups[1]].T
-    leads = [len(bounds[0]), *inner[1:row.inputs], len(bounds[row.inputs]), *inner[row.inputs + 1:]]
-    rest = [slice(None) if axis in (0, row.inputs) else slice(b.start, b.stop) for axis, b in enumerate(bounds)]
-    return array.reshape(leads)[tuple(rest)]
-
-
-def _plan(config: ModelConfig, params: Params, itemsize: int, max_bytes: int
-          ) -> list[list[tuple[str, Entry, int | None]]]:
-    """Greedy shards of (tensor name, row, layer), layer by layer; a tensor above the limit has a shard of its own."""
-    rows = table(config)
-    order = [(row, None) for row in rows if row.path == ("embedding",)]
-    order += [(row, layer) for layer in range(config.num_layers) for row in rows if _is_stacked(row)]
-    order += [(row, None) for row in rows if not _is_stacked(row) and row.path != ("embedding",)]
-    shards: list[list[tuple[str, Entry, int | None]]] = [[]]
-    used = 0
-    for row, layer in order:
-        size = _get(params, row.path).size * itemsize // (config.num_layers if layer is not None else 1)
-        if shards[-1] and used + size > max_bytes:
-            shards.append([])
-            used = 0
-        shards[-1].append((_tensor_name(row, "model.", layer), row, layer))
-        used += size
-    return shards
-
-
-def _export(row: Entry, layer: int | None, params: Params, dtype: np.dtype) -> np.ndarray:
-    array = _get(params, row.path)
-    array = array if layer is None else array[layer]
-    if isinstance(array, jax.Array) and not array.is_fully_addressable:
-        from jax.experimental import multihost_utils
-
-        array = multihost_utils.process_allgather(array, tiled=True)
-    array = np.asarray(array)
-    theirs = _theirs(row, array.shape)
-    array = array.reshape(theirs[::-1]).T if row.inputs else array.reshape(theirs)
-    return np.ascontiguousarray(array.astype(dtype))
 
 
 def _get(tree: Params, path: tuple[str, ...]) -> Any:

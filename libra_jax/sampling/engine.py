@@ -18,24 +18,21 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from libra_jax.model import cache as kv_cache
 from libra_jax.model import transformer
 from libra_jax.model.config import ModelConfig
 from libra_jax.parallel import rules
-from libra_jax.sampling import batches, filters
-
-SEGMENT = 64  # most tokens a row decodes before the host looks
+from libra_jax.sampling import batches, filters, programs
+from libra_jax.sampling.programs import SEGMENT, Rows
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -146,16 +143,6 @@ def _stream(run: _Run, prompts: Sequence[Sequence[int]], ids: Sequence[int], fir
         yield from run.batch(prompts, ids, wanted, left_out)
 
 
-class _Rows(NamedTuple):
-    """The decoding state of the rows, each [B]: `token` stands at `position` and is fed next."""
-
-    token: jax.Array
-    position: jax.Array
-    count: jax.Array  # tokens drawn so far
-    done: jax.Array
-    key: jax.Array  # [B, 2]: the data of the row's key
-
-
 @dataclasses.dataclass
 class _Run:
     """What all batches of one call share, and its counts."""
@@ -192,8 +179,8 @@ class _Run:
         # The last prompt token is fed again, into its own slot: the prefill needs no logits, and every draw is alike.
         last = np.array([prompts[wanted[max(row, 0)][0]][-1] for row in owner], np.int32)
         pairs = [(ids[prompt] & 0xFFFFFFFF, sample) for prompt, sample in (wanted[max(row, 0)] for row in owner)]
-        keys = np.asarray(_keys(self.config.seed, np.array(pairs, np.uint32)))
-        rows = _Rows(last, position, np.zeros(size, np.int32), done, keys)
+        keys = np.asarray(programs.keys(self.config.seed, np.array(pairs, np.uint32)))
+        rows = Rows(last, position, np.zeros(size, np.int32), done, keys)
         rows, cache = self._regroup(rows, cache, np.arange(size), pick, self._length(position, done))
         tokens: list[list[np.ndarray]] = [[] for _ in wanted]
         logprobs: list[list[np.ndarray]] = [[] for _ in wanted]
@@ -227,23 +214,21 @@ class _Run:
             tokens[row, : len(prompt)] = prompt
         self.programs.add(("prefill", *tokens.shape))
         with self._placed():
-            return _prefill(self.model_config, self.params, tokens), lengths
+            return programs.prefill(self.model_config, self.params, tokens), lengths
 
-    def _regroup(self, rows: _Rows, cache: kv_cache.Cache, keep: np.ndarray, pick: np.ndarray, length: int
-                 ) -> tuple[_Rows, kv_cache.Cache]:
+    def _regroup(self, rows: Rows, cache: kv_cache.Cache, keep: np.ndarray, pick: np.ndarray, length: int
+                 ) -> tuple[Rows, kv_cache.Cache]:
         self.programs.add(("regroup", *cache.k.shape[1:3], len(pick), length))
         with self._placed():
-            return _regroup(rows, cache, keep, pick, length=length)
+            return programs.regroup(rows, cache, keep, pick, length=length)
 
-    def _decode(self, rows: _Rows, cache: kv_cache.Cache, limit: int, floor: int
-                ) -> tuple[_Rows, kv_cache.Cache, tuple[jax.Array, ...]]:
+    def _decode(self, rows: Rows, cache: kv_cache.Cache, limit: int, floor: int
+                ) -> tuple[Rows, kv_cache.Cache, tuple[jax.Array, ...]]:
         config = self.config
         self.programs.add(("decode", *cache.k.shape[1:3]))
         with self._placed():
-            return _decode(self.model_config, self.params, rows, cache, limit=limit, floor=floor,
-                           max_new_tokens=config.max_new_tokens, temperature=config.temperature or 1.0,
-                           stop_ids=np.array(self.stop_ids or (-1,), np.int32), greedy=config.temperature == 0,
-                           top_k=config.top_k, top_p=config.top_p)
+            return programs.decode(self.model_config, self.params, rows, cache, limit=limit, floor=floor,
+                                   **decode_options(config, self.stop_ids))
 
     def _length(self, position: np.ndarray, done: np.ndarray) -> int:
         """Slots that hold the rows that still run, with room for at least a quarter of a segment more."""
@@ -260,78 +245,11 @@ class _Run:
                                    seconds=time.monotonic() - self.started, num_programs=len(self.programs)))
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _prefill(config: ModelConfig, params: Any, tokens: jax.Array) -> kv_cache.Cache:
-    """The cache of right-padded prompts [B, T]; what padding writes is overwritten before a query reaches it."""
-    tokens = rules.constrain(tokens, ("batch", None))
-    cache = _constrain(kv_cache.init(config, *tokens.shape))
-    positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
-    return _constrain(transformer.apply(config, params, tokens, positions=positions, cache=cache)[1])
-
-
-@functools.partial(jax.jit, static_argnames="length")
-def _regroup(rows: _Rows, cache: kv_cache.Cache, keep: jax.Array, pick: jax.Array, *, length: int
-             ) -> tuple[_Rows, kv_cache.Cache]:
-    """Rows `keep` of `rows` and rows `pick` of `cache`, which becomes `length` slots long."""
-    def move(part: jax.Array) -> jax.Array:
-        part = part[:, pick, :length]
-        return jnp.pad(part, ((0, 0), (0, 0), (0, length - part.shape[2]), (0, 0), (0, 0)))
-
-    rows = jax.tree.map(lambda row: rules.constrain(row[keep], ("batch", None)[: row.ndim]), rows)
-    return rows, _constrain(kv_cache.Cache(*map(move, cache)))
-
-
-@functools.partial(jax.jit, static_argnums=0, static_argnames=("greedy", "top_k", "top_p"), donate_argnames="cache")
-def _decode(config: ModelConfig, params: Any, rows: _Rows, cache: kv_cache.Cache, *, limit: jax.Array, floor: jax.Array,
-            max_new_tokens: jax.Array, temperature: jax.Array, stop_ids: jax.Array, greedy: bool, top_k: int,
-            top_p: float) -> tuple[_Rows, kv_cache.Cache, tuple[jax.Array, ...]]:
-    """Decodes until `limit` (at most SEGMENT) tokens are drawn or no more than `floor` rows [B] still run.
-
-    Returns the rows, the cache, and for the host (tokens int32 [SEGMENT, B], log-probabilities float32 [SEGMENT, B],
-    positions [B], done [B]): of row b the first (new position - old position) entries are drawn ones.
-    """
-    shape = (SEGMENT, rows.token.shape[0])
-
-    def running(carry):
-        return (carry[0] < limit) & (jnp.sum(~carry[1].done) > floor)
-
-    def body(carry):
-        step, rows, cache, tokens, logprobs = carry
-        logits, cache = transformer.apply(config, params, rows.token[:, None], positions=rows.position[:, None],
-                                          cache=cache)
-        logits = logits[:, 0].astype(jnp.float32)
-        scores = logits
-        if not greedy:
-            noise = jax.vmap(lambda key, count: jax.random.gumbel(jax.random.fold_in(key, count), logits.shape[1:]))
-            keys = jax.random.wrap_key_data(rows.key)
-            scores = filters.apply(logits, temperature, top_k, top_p) + noise(keys, rows.count)
-        drawn = jnp.argmax(scores, axis=-1).astype(jnp.int32)
-        chosen = jnp.take_along_axis(logits, drawn[:, None], axis=-1)[:, 0]
-        tokens = tokens.at[step].set(drawn)
-        logprobs = logprobs.at[step].set(chosen - jax.nn.logsumexp(logits, axis=-1))
-        live = ~rows.done
-        count = rows.count + live
-        rows = _Rows(jnp.where(live, drawn, rows.token), rows.position + live, count,
-                     rows.done | jnp.isin(drawn, stop_ids) | (count >= max_new_tokens), rows.key)
-        return step + 1, rows, cache, tokens, logprobs
-
-    start = (0, rows, cache, jnp.zeros(shape, jnp.int32), jnp.zeros(shape, jnp.float32))
-    _, rows, cache, tokens, logprobs = jax.lax.while_loop(running, body, start)
-    # Whole on every device, since no process could read the rows of another.
-    found = (rules.constrain(each, (None,) * each.ndim) for each in (tokens, logprobs, rows.position, rows.done))
-    return rows, cache, tuple(found)
-
-
-@jax.jit
-def _keys(seed: jax.Array, pairs: jax.Array) -> jax.Array:
-    """The data [B, 2] of the keys of (id, sample) pairs [B, 2] uint32."""
-    key = jax.random.key(seed)
-    keys = jax.vmap(lambda pair: jax.random.fold_in(jax.random.fold_in(key, pair[0]), pair[1]))(pairs)
-    return jax.random.key_data(keys)
-
-
-def _constrain(cache: kv_cache.Cache) -> kv_cache.Cache:
-    return kv_cache.Cache(*(rules.constrain(part, kv_cache.AXES) for part in cache))
+def decode_options(config: SamplingConfig, stop_ids: Sequence[int]) -> dict[str, Any]:
+    """The arguments of programs.decode that stay the same for a whole run."""
+    return {"max_new_tokens": config.max_new_tokens, "temperature": config.temperature or 1.0,
+            "stop_ids": np.array(stop_ids or (-1,), np.int32), "greedy": config.temperature == 0,
+            "top_k": config.top_k, "top_p": config.top_p}
 
 
 def _check(model_config: ModelConfig, config: SamplingConfig, prompts: Sequence[Sequence[int]],

@@ -2,8 +2,10 @@
 
     libra convert --workdir=DIR --config.checkpoint=IN --config.dtype=bfloat16     # writes DIR/checkpoint
 
-The checkpoint is checked on the way: a tensor that is missing, unknown or of another shape than config.json says ends
-the job with its name. Tokenizer files are copied along.
+It goes from file to file and holds a few megabytes, whatever the size of the model. The checkpoint is checked before
+anything is written: a file that is cut off, a tensor that is missing, unknown or of another shape than config.json
+says ends the job with its name. A killed job, started again, keeps the files that are whole and ends in the same
+bytes. Tokenizer files are copied along.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import pathlib
 from typing import Literal
 
 from libra_jax import config as configs
+from libra_jax import runs
 from libra_jax.model import hf, transformer
 
 
@@ -26,25 +29,29 @@ class Config:
 
 
 def run(config: Config, workdir: pathlib.Path) -> dict:
-    """Writes `workdir`/checkpoint; returns its family, number of parameters and files.
+    """Writes `workdir`/checkpoint; returns its family, number of parameters, files, and how many of them were there.
 
-    Raises FileNotFoundError or ValueError for what is missing or does not fit, as model/hf.py says.
+    Raises FileNotFoundError or ValueError for what is missing or does not fit, as model/hf.py says, and ValueError when
+    the files of an earlier run there come from another checkpoint or config.
     """
     if not config.checkpoint:
         raise ValueError("--config.checkpoint is empty; expected a folder in Hugging Face format")
     source, target = pathlib.Path(config.checkpoint), workdir / "checkpoint"
     if target.resolve() == source.resolve():
         raise ValueError(f"--config.checkpoint={source} is where the result goes; give another --workdir")
-    model_config, params = hf.load(source, dtype=config.dtype)
-    has_tokenizer = any((source / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json"))
-    hf.save(target, model_config, params, dtype=config.dtype, max_shard_bytes=config.max_shard_bytes,
-            tokenizer_from=source if has_tokenizer else None)
+    model = hf.check(source)
+    note = workdir / "checkpoint.config.json"
+    if not note.exists() and any(target.glob("*.safetensors")):
+        raise ValueError(f"{target}: holds weights that this stage did not write; give another --workdir")
+    runs.claim(note, config, inputs=["checkpoint"])
+    written, kept = hf.convert(source, target, dtype=config.dtype, max_shard_bytes=config.max_shard_bytes)
     files = sorted(file.name for file in target.glob("model*.safetensors"))
-    count = transformer.num_parameters(model_config)
-    print(f"{target}: {model_config.family}, {count:,} parameters in {config.dtype}, {len(files)} "
-          f"file{'s' if len(files) > 1 else ''}"
+    count = transformer.num_parameters(model)
+    has_tokenizer = any((target / name).is_file() for name in hf.CARRIED_FILES)
+    print(f"{target}: {model.family}, {count:,} parameters in {config.dtype}, {written + kept} "
+          f"file{'s' if written + kept > 1 else ''} ({kept} kept from an earlier run)"
           f"{'' if has_tokenizer else '; the checkpoint has no tokenizer files to copy'}")
-    return {"family": model_config.family, "num_parameters": count, "files": files}
+    return {"family": model.family, "num_parameters": count, "files": files, "num_kept": kept}
 
 
 def main(argv=None) -> int:

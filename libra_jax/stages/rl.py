@@ -123,10 +123,16 @@ def train(config: Config, prompts: Sequence[Sequence[int]], stop_ids: Sequence[i
     metrics; ValueError for settings that cannot be.
     """
     check(config, prompts)
-    how, heat = config.grpo, config.sampling.temperature
     drawer = Drawer(config, prompts, stop_ids, reward)
+    return training.fit(config, objective(config), drawer.batch_at, label, workdir, inputs=inputs,
+                        prepare=drawer.prepare, updates=config.updates)
 
-    def loss_fn(model: ModelConfig) -> steps.LossFn:
+
+def objective(config: Config) -> Callable[[ModelConfig], steps.LossFn]:
+    """The loss of a step for a model, of batches as `to_batch` and Drawer.batch_at make them."""
+    how, heat = config.grpo, config.sampling.temperature
+
+    def for_model(model: ModelConfig) -> steps.LossFn:
         def loss(params, batch):
             logprobs = _logprobs(model, params, batch, heat, config.train.logit_chunk)
             old = batch.get("old_logprobs", jax.lax.stop_gradient(logprobs))
@@ -139,8 +145,14 @@ def train(config: Config, prompts: Sequence[Sequence[int]], stop_ids: Sequence[i
                              denominator=batch["denominator"])
         return loss
 
-    return training.fit(config, loss_fn, drawer.batch_at, label, workdir, inputs=inputs, prepare=drawer.prepare,
-                   updates=config.updates)
+    return for_model
+
+
+def scorer(config: Config, model: ModelConfig, mesh: jax.sharding.Mesh) -> Callable[[Any, dict, float], jax.Array]:
+    """Jitted (parameters, batch, temperature) -> log-probabilities [rows, T] of its tokens, laid out as its rows."""
+    rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(("data", "fsdp")))
+    return jax.jit(lambda params, batch, heat: _logprobs(model, params, batch, heat, config.train.logit_chunk),
+                   out_shardings=rows)
 
 
 def check(config: Config, prompts: Sequence[Sequence[int]]) -> None:
@@ -154,7 +166,7 @@ def check(config: Config, prompts: Sequence[Sequence[int]]) -> None:
                          "no filters (top_k=0, top_p=1) and groups of at least 2 samples")
     rewards.length_term(0, config.grpo.length_expected, config.grpo.length_maximum)
     training.check_rows(config.groups * sampling.num_samples, config.train, "groups * sampling.num_samples",
-                   updates=config.updates)
+                        updates=config.updates)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -202,11 +214,8 @@ class Drawer:
         """Binds the model; keeps its first parameters where the KL term needs a reference."""
         self.model, self.mesh = model, mesh
         self.reference = params if self.config.grpo.kl_weight else None
-        rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(("data", "fsdp")))
-        chunk, ways = self.config.train.logit_chunk, mesh.shape["data"] * mesh.shape["fsdp"]
-        self.score = jax.jit(lambda params, batch, heat: _logprobs(model, params, batch, heat, chunk),
-                             out_shardings=rows)
-        unit = self.config.updates * ways * self.config.train.accumulation
+        self.score = scorer(self.config, model, mesh)
+        unit = self.config.updates * mesh.shape["data"] * mesh.shape["fsdp"] * self.config.train.accumulation
         most = self.config.groups * self.config.sampling.num_samples * self.longest / self.length
         self.row_step = math.ceil(most / (8 * unit)) * unit
 

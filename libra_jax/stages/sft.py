@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -25,6 +25,7 @@ from libra_jax import runs
 from libra_jax.data import packing, tasks
 from libra_jax.judging.prompt import Template, load_template
 from libra_jax.model import transformer
+from libra_jax.model.config import ModelConfig
 from libra_jax.objectives import sft
 from libra_jax.parallel import mesh as meshes
 from libra_jax.records import Judgement, JudgingExample
@@ -32,6 +33,7 @@ from libra_jax.text import chat
 from libra_jax.text import tokenizer as tokenizers
 from libra_jax.train import optimizer as optimizers
 from libra_jax.train import run as training
+from libra_jax.train import step as steps
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,18 +77,23 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
         del params
         return feed(number) | {"denominator": np.float32(trained[feed.chosen(number)].sum())}
 
-    def loss_fn(model):
+    last = training.fit(config, objective(config), batch_at, "sft", workdir, inputs=("checkpoint", "examples", "kept"))
+    summary = {"judgements": len(fitting), "too_long": len(talks) - len(fitting), "broken_lines": broken + also_broken,
+               "rows": len(rows), **last, "path": str(workdir / "export")}
+    runs.report(summary)
+    return summary
+
+
+def objective(config: Config) -> Callable[[ModelConfig], steps.LossFn]:
+    """The loss of a step for a model, of batches as packing.pack gives them and a `denominator`."""
+    def for_model(model: ModelConfig) -> steps.LossFn:
         def loss(params, batch):
             logprobs = transformer.token_logprobs(model, params, batch["tokens"], positions=batch["positions"],
                                                   segment_ids=batch["segment_ids"], chunk=config.train.logit_chunk)
             return sft.loss(logprobs, batch["loss_mask"], batch["denominator"])
         return loss
 
-    last = training.fit(config, loss_fn, batch_at, "sft", workdir, inputs=("checkpoint", "examples", "kept"))
-    summary = {"judgements": len(fitting), "too_long": len(talks) - len(fitting), "broken_lines": broken + also_broken,
-               "rows": len(rows), **last, "path": str(workdir / "export")}
-    runs.report(summary)
-    return summary
+    return for_model
 
 
 def _paired(config: Config, given: Sequence[JudgingExample], kept_judgements: Sequence[Judgement]

@@ -8,7 +8,7 @@ import pytest
 from libra_jax.model import transformer
 from libra_jax.model.config import ModelConfig
 from libra_jax.parallel import mesh as meshes
-from libra_jax.sampling import engine
+from libra_jax.sampling import engine, programs
 from libra_jax.sampling.engine import SamplingConfig, generate
 
 CONFIG = ModelConfig(vocab_size=37, num_layers=2, model_size=32, num_heads=4, num_kv_heads=2, head_size=8,
@@ -116,9 +116,9 @@ def test_eight_devices_draw_what_one_draws(params, prompts):
 
 def test_new_parameters_and_settings_compile_nothing_new(params, prompts):
     run(params, prompts, seed=0)
-    before = engine._decode._cache_size(), engine._prefill._cache_size(), engine._regroup._cache_size()
+    before = [each._cache_size() for each in (programs.decode, programs.prefill, programs.regroup)]
     run(jax.tree.map(lambda x: x + 0.01, params), prompts, seed=3, temperature=0.3)
-    assert before == (engine._decode._cache_size(), engine._prefill._cache_size(), engine._regroup._cache_size())
+    assert before == [each._cache_size() for each in (programs.decode, programs.prefill, programs.regroup)]
 
 
 def test_progress_counts_and_says_how_long(params, prompts, capsys):

@@ -1,0 +1,39 @@
+"""What the config of a training run says reaches its loop."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from libra_jax.model import hf, transformer
+from libra_jax.model.config import ModelConfig
+from libra_jax.train import metrics
+from libra_jax.train import run as training
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Config:
+    checkpoint: str
+    train: training.TrainConfig
+
+
+@pytest.mark.parametrize("limit", [1, 2])
+def test_the_limit_of_skipped_steps_is_the_configs(tmp_path, limit):
+    model = ModelConfig(vocab_size=8, num_layers=1, model_size=8, num_heads=1, num_kv_heads=1, head_size=8,
+                        feedforward_size=8)
+    hf.save(tmp_path / "checkpoint", model, transformer.init(model, key=jax.random.key(0)))
+    config = _Config(checkpoint=str(tmp_path / "checkpoint"), train=training.TrainConfig(max_skipped=limit))
+
+    def loss_fn(model):
+        def loss(params, batch):
+            value = jnp.sum(jax.tree.leaves(params)[0]) * jnp.mean(batch["x"])
+            return value, {"loss": value}
+        return loss
+
+    with pytest.raises(ValueError, match=rf"step {limit}: loss or gradient was not finite {limit} times in a row"):
+        training.fit(config, loss_fn, lambda number, params: {"x": np.full(8, np.inf, np.float32)}, "test",
+                     tmp_path / "run", inputs=("checkpoint",))
+    assert len(metrics.read(tmp_path / "run" / "metrics.jsonl")) == limit
+    assert not (tmp_path / "run" / "export").exists()
