@@ -46,9 +46,10 @@ def usage() -> str:
     return "\n".join([*lines, "", "libra STAGE --help lists the fields of a stage with their defaults."])
 
 
-def join(where: str) -> None:
+def join(where: str, *, patience: int = 100) -> None:
     """Joins this process to the others of the run: `where` is HOST:PORT,NUM,ID, or "" for what the cluster says.
 
+    A process that is not heard of for `patience` seconds is taken for dead, and all the others end with an error.
     ValueError for what is no such place, or where no cluster says so; RuntimeError when the others do not come.
     """
     found = re.fullmatch(r"([^,]+:\d+),(\d+),(\d+)", where)
@@ -58,10 +59,11 @@ def join(where: str) -> None:
     import jax
 
     if found:
-        jax.distributed.initialize(found[1], int(found[2]), int(found[3]), cluster_detection_method="deactivate")
+        jax.distributed.initialize(found[1], int(found[2]), int(found[3]), cluster_detection_method="deactivate",
+                                   heartbeat_timeout_seconds=patience)
         return
     try:
-        jax.distributed.initialize()
+        jax.distributed.initialize(heartbeat_timeout_seconds=patience)
     except ValueError as error:
         raise ValueError(f"--distributed: this is no TPU pod, SLURM, MPI or Kubernetes job that JAX knows ({error}); "
                          "give --distributed=HOST:PORT,NUM,ID") from error

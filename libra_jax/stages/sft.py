@@ -167,6 +167,8 @@ class Feed:
                                       features=list(packing.empty(0, 0)))
         self._next = number + 1
         batch = next(self._stream)
+        if self._next == self.config.train.num_steps:
+            self._stream = iter(())  # closes the task, which would complain at the end of the process
         return batch | {"loss_mask": batch["loss_mask"].astype(bool)}
 
 

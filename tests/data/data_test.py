@@ -36,8 +36,23 @@ def test_hosts_read_disjoint_shards_of_integer_features():
     whole = list(tasks.read("t", examples, 100))
     assert [item["tokens"].tolist() for item in whole] == [list(range(n + 1)) for n in range(7)]
     assert whole[0]["tokens"].dtype == np.int32
+    rows = [{"row": np.full(3, n)} for n in range(7)]
+    stacked = list(tasks.read("t", rows, 100, shard=1, num_shards=2, batch_size=2))
+    assert [batch["row"][:, 0].tolist() for batch in stacked] == [[1, 3]]  # 5 is alone, and left out
     with pytest.raises(ValueError, match="no examples"):
         next(tasks.read("t", [], 100))
+
+
+def test_a_host_makes_no_example_but_its_own():
+    made = []
+
+    class Examples(list):
+        def __getitem__(self, index):
+            made.append(index)
+            return {"n": np.array([index], np.int32)}
+
+    read = tasks.read("t", Examples(range(7)), 100, shard=1, num_shards=3, features=["n"])
+    assert [int(item["n"][0]) for item in read] == [1, 4] == made
 
 
 def test_batches_cover_each_epoch_once():

@@ -35,20 +35,15 @@ def ran(tmp_path_factory):
     """The folder in which one process, then two, did their work, and what each of the three saw."""
     folder = tmp_path_factory.mktemp("hosts")
     work.write_inputs(folder)
-    seen = [work.together(folder, folder / "one")]
-    with pytest.raises(KeyboardInterrupt):
-        work.cut_sft(folder, folder / "begun by one", _interrupt)
+    seen = [work.together(folder, folder / "one", left_behind=folder / "begun by one")]
     leave_half(folder / "one/rollout/rollouts.jsonl", folder / "two/rollout", 5)
     leave_half(folder / "one/reject/judgements.jsonl", folder / "two/reject", 9)
-    statuses, last_seconds = two(folder)
+    statuses, seconds = two(folder)
     assert statuses[1] == -9 and statuses[0] not in (0, -9), statuses  # the second was killed, the first gave up
+    assert seconds < 60, seconds
     seen += [json.loads((folder / f"seen.{number}.json").read_text()) for number in (0, 1)]
-    print(f"process 0 ended {last_seconds:.1f} s after process 1 was killed, with status {statuses[0]}")
+    print(f"process 0 ended {seconds:.1f} s after process 1 was killed, with status {statuses[0]}")
     return folder, seen
-
-
-def _interrupt():
-    raise KeyboardInterrupt
 
 
 def leave_half(whole: pathlib.Path, folder: pathlib.Path, num_lines: int) -> None:
@@ -102,7 +97,7 @@ def test_training_gives_the_same_losses(ran, stage):
     folder, _ = ran
     one, both = losses(folder / "one" / stage), losses(folder / "two" / stage)
     assert len(one) == {"sft": 4, "rl": 2, "dpo": 2}[stage] and (one[:, 1] > 0.1).all()
-    np.testing.assert_allclose(both, one, rtol=1e-5)
+    np.testing.assert_allclose(both, one, rtol=1e-5, atol=1e-8)
 
 
 def test_every_process_gets_the_same_samples_in_the_same_order(ran):
@@ -143,10 +138,10 @@ def test_rows_that_both_hosts_hold_are_fed_once(ran):
 
 def test_a_checkpoint_goes_on_under_another_number_of_processes(ran):
     folder, _ = ran
-    sft.run(work.sft_config(folder), folder / "begun by two")  # two of four saved it, one of eight goes on
-    whole, params = losses(folder / "one/sft"), hf.load(folder / "one/sft/export")[1]
-    for name in ("begun by one", "begun by two"):
-        np.testing.assert_allclose(losses(folder / name), whole, rtol=1e-5)
-        other = hf.load(folder / name / "export")[1]
-        gap = max(float(np.abs(a - b).max()) for a, b in zip(*map(jax.tree.leaves, (params, other)), strict=True))
-        assert gap < 1e-5, name
+    whole = losses(folder / "one/sft")
+    # One of eight began it, and two of four went on from step 2 until the second died in step 4.
+    np.testing.assert_allclose(losses(folder / "begun by one"), whole[:3], rtol=1e-5)
+    sft.run(work.sft_config(folder), folder / "begun by two")  # and the other way round
+    np.testing.assert_allclose(losses(folder / "begun by two"), whole, rtol=1e-5)
+    ends = [jax.tree.leaves(hf.load(folder / name / "export")[1]) for name in ("one/sft", "begun by two")]
+    assert max(float(np.abs(a - b).max()) for a, b in zip(*ends, strict=True)) < 1e-5

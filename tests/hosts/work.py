@@ -1,7 +1,7 @@
 """The stages that two_processes_test.py runs, in one process of eight devices and in two of four.
 
 As a script, one of the two: work.py HOST:PORT NUMBER FOLDER. It joins the other, works through `together`, leaves what
-it saw in FOLDER/seen.NUMBER.json, and ends in a run whose second process dies.
+it saw in FOLDER/seen.NUMBER.json, and goes on with a run that one process began, in which the second process dies.
 """
 
 import contextlib
@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 import random
+import shutil
 import signal
 import sys
 import time
@@ -18,8 +19,10 @@ import time
 import jax
 import numpy as np
 
-from libra_jax import records
+from libra_jax import records, runs
 from libra_jax.miniature import arithmetic
+from libra_jax.model import hf, transformer
+from libra_jax.model.config import ModelConfig
 from libra_jax.parallel import mesh as meshes
 from libra_jax.parallel.mesh import MeshConfig
 from libra_jax.records import Judgement, JudgingExample, PreferencePair
@@ -30,13 +33,18 @@ from libra_jax.train import step as steps
 from libra_jax.train.optimizer import OptimizerConfig
 
 CHECKPOINT = str(pathlib.Path(arithmetic.__file__).parent / "checkpoint")
-SAMPLING = engine.SamplingConfig(max_new_tokens=48, num_samples=2, batch_size=16)
-COMMON = {"checkpoint": CHECKPOINT, "template": "miniature"}
+SAMPLING = engine.SamplingConfig(max_new_tokens=24, num_samples=2, batch_size=8)
+# Each process holds one copy of the parameters, spread over its devices: what the layers say to each other for every
+# token stays within it, which is quicker. DPO's parameters are spread over both.
+SPREAD = MeshConfig(data=2, fsdp=4)
 NUM_CONVERSATIONS = 45  # 24 fill a row, 21 share the other 8: four batches of 8 rows are one epoch
 
 
 def write_inputs(folder: pathlib.Path) -> None:
-    """Problems, judging examples, judgements to train on and preference pairs."""
+    """A small random checkpoint, problems, judging examples, judgements to train on and preference pairs."""
+    tiny = ModelConfig(vocab_size=320, num_layers=1, model_size=16, num_heads=2, num_kv_heads=1, head_size=8,
+                       feedforward_size=16)
+    hf.save(folder / "tiny", tiny, transformer.init(tiny, key=jax.random.key(0)), tokenizer_from=CHECKPOINT)
     problems = list(arithmetic.problems(0, NUM_CONVERSATIONS))
     records.write(folder / "problems.jsonl", problems[:6])
     examples, kept, pairs = [], [], []
@@ -61,25 +69,35 @@ def train_config(num_steps: int, mesh: MeshConfig, save_every: int = 0) -> train
                                 optimizer=OptimizerConfig(learning_rate=1e-3))
 
 
+def tiny(folder: pathlib.Path) -> dict:
+    return {"checkpoint": str(folder / "tiny"), "template": "miniature"}
+
+
 def sft_config(folder: pathlib.Path) -> sft.Config:
-    return sft.Config(**COMMON, examples=str(folder / "examples.jsonl"), kept=str(folder / "kept.jsonl"), batch_size=8,
-                      sequence_length=240, train=train_config(4, MeshConfig(data=2, fsdp=2, tensor=2), save_every=2))
+    return sft.Config(**tiny(folder), examples=str(folder / "examples.jsonl"), kept=str(folder / "kept.jsonl"),
+                      batch_size=8, sequence_length=240, train=train_config(4, SPREAD, save_every=2))
 
 
 def rl_config(folder: pathlib.Path) -> rl.Config:
-    return rl.Config(**COMMON, examples=str(folder / "few.jsonl"), groups=4, redraws=0, updates=2,
-                     sampling=dataclasses.replace(SAMPLING, num_samples=4),
-                     grpo=rl.GrpoConfig(length_expected=32, length_maximum=64),
-                     train=train_config(2, MeshConfig(fsdp=-1)))
+    return rl.Config(**tiny(folder), groups=4, updates=2, train=train_config(2, SPREAD),
+                     sampling=dataclasses.replace(SAMPLING, max_new_tokens=8, num_samples=4, batch_size=16))
 
 
-def together(folder: pathlib.Path, out: pathlib.Path) -> dict:
-    """Runs the stages on `folder`'s inputs into folders of `out`; returns what this process saw of their insides."""
+def low_tokens(owners, samples) -> tuple[list[float], dict[str, float]]:
+    """A reward: the share of a sample's tokens in the lower half of the vocabulary."""
+    return [float(np.mean(sample.tokens < 160)) for sample in samples], {}
+
+
+def together(folder: pathlib.Path, out: pathlib.Path, left_behind: pathlib.Path) -> dict:
+    """Runs the stages on `folder`'s inputs into folders of `out`; returns what this process saw of their insides.
+
+    `left_behind` becomes what the SFT run would have left if it had been killed in step 4.
+    """
     seen: dict = {}
-    mesh = MeshConfig(data=2, fsdp=1, tensor=4)
-    answering = rollout.Config(**COMMON, problems=str(folder / "problems.jsonl"), sampling=SAMPLING)
-    rejecting = reject.Config(**COMMON, examples=str(folder / "few.jsonl"), mesh=mesh, compute_dtype="bfloat16",
-                              sampling=SAMPLING)
+    answering = rollout.Config(**tiny(folder), problems=str(folder / "problems.jsonl"), sampling=SAMPLING,
+                               mesh=MeshConfig(data=2, fsdp=1, tensor=4), compute_dtype="bfloat16")
+    rejecting = reject.Config(checkpoint=CHECKPOINT, template="miniature", examples=str(folder / "few.jsonl"),
+                              sampling=SAMPLING, mesh=SPREAD)
     with watched(seen, "rollout"):
         rollout.run(answering, out / "rollout")
     with watched(seen, "reject"):
@@ -88,15 +106,16 @@ def together(folder: pathlib.Path, out: pathlib.Path) -> dict:
         rollout.run(dataclasses.replace(answering, policy="other"), out / "rollout")
     except ValueError as error:
         seen["refused"] = str(error)
-    with watched(seen, "sft"):
+    with watched(seen, "sft"), at_step_3(lambda at: shutil.copytree(at, left_behind) if runs.is_first() else None):
         sft.run(sft_config(folder), out / "sft")
     spread = meshes.make(MeshConfig(fsdp=1, tensor=8))  # both processes hold all rows
     shares, own = meshes.shares(8, spread)
     rows = steps.put({"rows": np.arange(8.0)[shares[own]]}, spread)["rows"]
-    seen["rows on both"] = [rows.shape, len(shares), float(rows.sum())]
+    seen["rows on both"] = [list(rows.shape), len(shares), float(rows.sum())]
     with watched(seen, "rl"):
-        rl.run(rl_config(folder), out / "rl")
-    dpo.run(dpo.Config(**COMMON, pairs=str(folder / "pairs.jsonl"), batch_size=8, sequence_length=128,
+        rl.train(rl_config(folder), [(5, 6, 7), (8, 9), (10, 11, 12, 13), (14,)], range(300, 320), low_tokens,
+                 out / "rl")
+    dpo.run(dpo.Config(**tiny(folder), pairs=str(folder / "pairs.jsonl"), batch_size=8, sequence_length=128,
                        train=train_config(2, MeshConfig())), out / "dpo")
     return seen
 
@@ -130,34 +149,35 @@ def watched(seen: dict, name: str):
     seen[name], seen[f"{name} rendered"] = digest.hexdigest(), sorted(set(rendered))
 
 
-def cut_sft(folder: pathlib.Path, workdir: pathlib.Path, stop) -> None:
-    """The SFT of `together`, in which `stop` is called once the checkpoint of step 2 is whole and step 3 is done."""
+@contextlib.contextmanager
+def at_step_3(do):
+    """Calls do(workdir) in a training run that is about to begin step 4, once the checkpoint of step 2 is whole."""
     fit = training.fit
 
-    def fitting(config, loss_fn, batch_at, *args, **kwargs):
-        def stopping(number, params):
+    def fitting(config, loss_fn, batch_at, label, workdir, **kwargs):
+        def noticing(number, params):
             if number == 3:
                 deadline = time.monotonic() + 60
                 while not (workdir / "checkpoints/2").is_dir() and time.monotonic() < deadline:
                     time.sleep(0.01)  # Orbax writes behind the loop's back
-                stop()
+                do(workdir)
             return batch_at(number, params)
-        return fit(config, loss_fn, stopping, *args, **kwargs)
+        return fit(config, loss_fn, noticing, label, workdir, **kwargs)
 
     training.fit = fitting
     try:
-        sft.run(sft_config(folder), workdir)
+        yield
     finally:
         training.fit = fit
 
 
 def main(where: str, number: int, folder: pathlib.Path) -> None:
-    cli.join(f"{where},2,{number}")
+    cli.join(f"{where},2,{number}", patience=10)
     assert (jax.process_count(), jax.local_device_count(), jax.device_count()) == (2, 4, 8)
-    seen = together(folder, folder / "two")
-    sft.run(sft_config(folder), folder / "begun by one")
+    seen = together(folder, folder / "two", left_behind=folder / "begun by two")
     (folder / f"seen.{number}.json").write_text(json.dumps(seen), encoding="utf-8")
-    cut_sft(folder, folder / "begun by two", lambda: os.kill(os.getpid(), signal.SIGKILL) if number else None)
+    with at_step_3(lambda _: os.kill(os.getpid(), signal.SIGKILL) if number else None):
+        sft.run(sft_config(folder), folder / "begun by one")
 
 
 if __name__ == "__main__":

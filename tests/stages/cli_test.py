@@ -48,16 +48,34 @@ def test_a_mistyped_stage_names_the_nearest(typed, meant, capsys):
 
 def test_distributed_joins_the_hosts_before_the_stage_starts(monkeypatch, capsys):
     seen = []
-    monkeypatch.setattr("jax.distributed.initialize", lambda: seen.append("joined"))
+    monkeypatch.setattr("jax.distributed.initialize", lambda **_: seen.append("joined"))
     monkeypatch.setattr("libra_jax.stages.bench.main", lambda argv: seen.append(argv) or 7)
     assert cli.main(["libra", "--distributed", "bench", "--debug"]) == 7
     assert seen == ["joined", ["libra bench", "--debug"]]
     assert cli.main(["libra", "--distributed", "bnch"]) == 2 and len(seen) == 2
+    monkeypatch.setattr("jax.distributed.initialize", lambda *where, **_: seen.append(where))
+    assert cli.main(["libra", "--distributed=10.0.0.1:1234,4,3", "bench"]) == 7
+    assert seen[2:] == [("10.0.0.1:1234", 4, 3), ["libra bench"]]
+
+
+@pytest.mark.parametrize("where", ["10.0.0.1:1234", "10.0.0.1,2,0", "10.0.0.1:1234,2,2", "a:1,b,c"])
+def test_a_place_that_is_none_is_named(where, capsys):
+    assert cli.main(["libra", f"--distributed={where}", "bench"]) == 2
+    assert f"--distributed={where}: expected HOST:PORT,NUM,ID" in capsys.readouterr().err
+
+
+def test_no_cluster_names_the_remedy(monkeypatch, capsys):
+    def initialize(**_):
+        raise ValueError("coordinator_address should be defined.")
+
+    monkeypatch.setattr("jax.distributed.initialize", initialize)
+    assert cli.main(["libra", "--distributed", "bench"]) == 2
+    assert "give --distributed=HOST:PORT,NUM,ID" in capsys.readouterr().err
 
 
 def test_no_arguments_show_the_usage_as_an_error(capsys):
     assert cli.main(["libra"]) == 2
-    assert "usage: libra [--distributed] STAGE" in capsys.readouterr().err
+    assert "usage: libra [--distributed[=HOST:PORT,NUM,ID]] STAGE" in capsys.readouterr().err
 
 
 def test_no_stage_feels_tensorflow_until_it_feeds_data():

@@ -1,8 +1,11 @@
 import dataclasses
 
+import jax
+import numpy as np
 import pytest
 
 from libra_jax import records
+from libra_jax.parallel import mesh as meshes
 from libra_jax.records import Judgement, JudgingExample
 from libra_jax.sampling.engine import SamplingConfig
 from libra_jax.stages import judge
@@ -24,6 +27,18 @@ def test_a_model_judges_every_example(config, tmp_path):
     assert [(row.example_id, row.sample) for row in rows] == [(f"e{e}", s) for e in range(6) for s in range(2)]
     assert {row.judge for row in rows} == {"tiny"}
     assert summary["judgements"] == 12 == sum(summary[name] for name in ("correct", "incorrect", "unparsed"))
+
+
+def test_a_judge_may_be_spread_over_devices_and_compute_in_bfloat16(config, tmp_path):
+    spread = dataclasses.replace(config, mesh=meshes.MeshConfig(data=1, fsdp=4, tensor=2), compute_dtype="bfloat16")
+    made = judge.make(spread)
+    assert made.model_config.dtype == "bfloat16" and made.mesh.shape["tensor"] == 2
+    assert {leaf.dtype for leaf in jax.tree.leaves(made.params)} == {np.dtype("bfloat16")}
+    assert made.params["embedding"].sharding.spec == jax.sharding.PartitionSpec("tensor", "fsdp")
+    plain = judge.make(config)
+    assert {leaf.dtype for leaf in jax.tree.leaves(plain.params)} == {np.dtype("float32")}
+    assert plain.params["embedding"].sharding.is_fully_replicated and plain.mesh.shape["data"] == 8
+    assert judge.run(spread, tmp_path)["judgements"] == 12
 
 
 def test_thinking_changes_the_prompt(config, tmp_path):

@@ -5,10 +5,11 @@ import pytest
 
 from libra_jax import records
 from libra_jax.judges import model
+from libra_jax.parallel import mesh as meshes
 from libra_jax.records import Judgement, JudgingExample
 from libra_jax.sampling.engine import SamplingConfig
 from libra_jax.sampling.rejection import RejectionConfig
-from libra_jax.stages import reject
+from libra_jax.stages import judge, reject
 
 WORDS = {"e0": "correct correct incorrect unparsed", "e1": "correct correct correct correct",
          "e2": "correct correct correct correct"}
@@ -50,6 +51,15 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(config, tmp_path):
     reject.run(config, killed)
     for name in ("judgements.jsonl", "kept.jsonl", "rejection.json"):
         assert (killed / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_the_mesh_and_the_dtype_reach_the_judge(config, tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr(judge, "judge_file", lambda config, workdir: given.append(config) or 1 / 0)
+    mesh = meshes.MeshConfig(data=2, fsdp=4)
+    with pytest.raises(ZeroDivisionError):
+        reject.run(dataclasses.replace(config, mesh=mesh, compute_dtype="bfloat16"), tmp_path)
+    assert (given[0].mesh, given[0].compute_dtype) == (mesh, "bfloat16")
 
 
 def test_another_selection_draws_nothing_again(config, tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from libra_jax import records, runs
+from libra_jax.model import hf
 from libra_jax.parallel import mesh as meshes
 from libra_jax.records import Problem, Rollout
 from libra_jax.sampling.engine import SamplingConfig
@@ -50,6 +51,16 @@ def test_a_response_depends_on_its_problem_not_on_the_others(config, tmp_path):
     rollout.run(config, tmp_path / "one")
     whole = (tmp_path / "whole" / "rollouts.jsonl").read_text(encoding="utf-8").splitlines()
     assert (tmp_path / "one" / "rollouts.jsonl").read_text(encoding="utf-8").splitlines() == whole[9:12]
+
+
+def test_a_policy_may_be_spread_over_devices_and_compute_in_bfloat16(config, tmp_path, monkeypatch):
+    given, load = [], hf.load
+    monkeypatch.setattr(hf, "load", lambda *args, **kwargs: given.append(load(*args, **kwargs)) or given[0])
+    spread = dataclasses.replace(config, mesh=meshes.MeshConfig(data=1, fsdp=8), compute_dtype="bfloat16")
+    assert rollout.run(spread, tmp_path)["rollouts"] == 15
+    model_config, params = given[0]
+    assert model_config.dtype == params["embedding"].dtype == "bfloat16"
+    assert params["embedding"].sharding.mesh.shape["fsdp"] == 8
 
 
 def test_results_of_another_config_are_not_mixed_or_passed_off(config, tmp_path):

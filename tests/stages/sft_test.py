@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from libra_jax import records
+from libra_jax.data import packing
 from libra_jax.model import hf
 from libra_jax.parallel import mesh as meshes
 from libra_jax.records import Judgement, JudgingExample
@@ -57,6 +58,26 @@ def test_devices_and_accumulation_change_nothing(config, tmp_path):
     for name in rows:
         assert rows[name]["loss"] == pytest.approx(rows["sharded"]["loss"], rel=1e-5), name
         assert rows[name]["grad_norm"] == pytest.approx(rows["sharded"]["grad_norm"], rel=1e-4), name
+
+
+def test_the_hosts_of_a_run_feed_the_batches_of_one(config):
+    talks = [{"tokens": np.full(60 + number, number, np.int32), "loss_mask": np.ones(60 + number, np.int32)}
+             for number in range(40)]
+    rows = packing.plan([len(talk["tokens"]) for talk in talks], config.sequence_length)
+    one = sft.Feed(config, talks, rows, 256)
+    assert len(one.shares) == 1 and len(rows) % config.batch_size
+    hosts = []
+    for own in (0, 1):
+        hosts.append(sft.Feed(config, talks, rows, 256))
+        hosts[own].shares, hosts[own].own = [np.array([0, 1, 4, 5]), np.array([2, 3, 6, 7])], own
+    for number in (0, 1, 2, 5, 1):  # also when a run is resumed
+        whole = one(number)
+        for host in hosts:
+            share = host(number)
+            for name in whole:
+                np.testing.assert_array_equal(share[name], whole[name][host.shares[host.own]])
+        members = [index for row in one.chosen(number) for index in rows[row]]
+        assert sorted(np.unique(whole["tokens"][whole["loss_mask"]])) == sorted(set(members))
 
 
 def test_broken_and_too_long_lines_are_counted_and_set_aside(config, tmp_path):
