@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import resource
 
 import jax
 import jax.numpy as jnp
@@ -101,6 +102,35 @@ def test_sharded_save_is_read_back_by_us_on_a_mesh_and_by_transformers(checkpoin
     assert np.abs(their_logits(model) - our_logits(config, params)).max() < 1e-4
 
 
+def test_weights_that_stream_in_small_blocks_are_the_same_bytes(tmp_path):
+    config = dataclasses.replace(configs.from_hf(FAMILIES["qwen3_bias"].to_dict()), num_layers=3)
+    params = transformer.init(config, key=jax.random.key(0))
+    hf.save(tmp_path / "whole", config, params)
+    mesh = meshes.make(meshes.MeshConfig(data=2, fsdp=2, tensor=2))
+    _, loaded = hf.load(tmp_path / "whole", mesh=mesh, block_bytes=4000)
+    for ours, theirs in zip(jax.tree.leaves(loaded), jax.tree.leaves(params), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    hf.save(tmp_path / "blocks", config, loaded, block_bytes=4000)
+    hf.save(tmp_path / "host", config, jax.tree.map(np.asarray, params))
+    for folder in ("blocks", "host"):
+        for file in ("model.safetensors", "config.json"):
+            assert (tmp_path / folder / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+
+
+def test_layers_of_several_dtypes_load_as_one_parameter(checkpoint, tmp_path):
+    folder, _, params = checkpoint
+    name = "model.layers.{}.mlp.down_proj.weight"
+
+    def change(arrays):
+        arrays[name.format(0)] = arrays[name.format(0)].astype(jnp.bfloat16)
+        arrays[name.format(1)] = arrays[name.format(1)].astype(np.float64)
+
+    _, loaded = hf.load(_rewrite(folder, tmp_path / "mixed", change), block_bytes=2000)
+    expected = np.array(params["blocks"]["feedforward"]["down"])
+    expected[0] = expected[0].astype(jnp.bfloat16)
+    np.testing.assert_array_equal(loaded["blocks"]["feedforward"]["down"], expected)
+
+
 def test_bfloat16_save_and_load_are_the_rounded_weights(checkpoint, tmp_path):
     _, config, params = checkpoint
     hf.save(tmp_path, config, params, dtype=jnp.bfloat16)
@@ -154,6 +184,15 @@ def test_errors_name_file_tensor_and_shapes(checkpoint, tmp_path):
     found = rf"a/model\.safetensors: tensor '{name}' has shape \(31, 32\), expected \(32, 32\)"
     with pytest.raises(ValueError, match=found):
         hf.load(short)
+    raw = (folder / "model.safetensors").read_bytes()
+    (tmp_path / "cut").mkdir()
+    (tmp_path / "cut" / "config.json").write_text((folder / "config.json").read_text())
+    (tmp_path / "cut" / "model.safetensors").write_bytes(raw[:len(raw) // 2])
+    with pytest.raises(ValueError, match=r"cut/model\.safetensors: cut off: tensor 'model.* ends at byte \d+"):
+        hf.load(tmp_path / "cut")
+    integers = _rewrite(folder, tmp_path / "int", lambda arrays: arrays.update({name: arrays[name].astype(np.int8)}))
+    with pytest.raises(ValueError, match=f"tensor '{name}' has dtype I8, expected one of F64, F32, F16, BF16"):
+        hf.load(integers)
     with pytest.raises(ValueError, match=f"'{name}' is missing"):
         hf.load(_rewrite(folder, tmp_path / "b", lambda arrays: arrays.pop(name)))
     extra = {"model.layers.0.self_attn.q_proj.bias": np.zeros(32, np.float32)}
@@ -161,6 +200,9 @@ def test_errors_name_file_tensor_and_shapes(checkpoint, tmp_path):
         hf.load(_rewrite(folder, tmp_path / "c", lambda arrays: arrays.update(extra)))
     with pytest.raises(FileNotFoundError, match=r"config\.json"):
         hf.load(tmp_path / "nowhere")
+    (tmp_path / "c" / "config.json").write_text("{")
+    with pytest.raises(ValueError, match=r"c/config\.json: not readable JSON"):
+        hf.load(tmp_path / "c")
     (tmp_path / "a" / "model.safetensors").write_bytes(b"not safetensors at all")
     with pytest.raises(ValueError, match=r"a/model\.safetensors: not a readable"):
         hf.load(tmp_path / "a")
@@ -169,3 +211,18 @@ def test_errors_name_file_tensor_and_shapes(checkpoint, tmp_path):
         hf.load(tmp_path / "a")
     with pytest.raises(ValueError, match="lacks 'unembedding'"):
         hf.save(tmp_path / "d", dataclasses.replace(config, tie_embeddings=False), params)
+    with pytest.raises(ValueError, match="dtype=int8: weights are not written in it; expected one of float64, float32"):
+        hf.save(tmp_path / "d", config, params, dtype=np.int8)
+
+
+def test_an_export_that_meets_a_full_disk_leaves_no_config(checkpoint, tmp_path):
+    _, config, params = checkpoint
+    hf.save(tmp_path, config, params)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"bytes of tensors to write; make room.*model\.safetensors"):
+            hf.save(tmp_path, config, params)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []  # nor the older export, which would not be this one
