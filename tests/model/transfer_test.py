@@ -78,6 +78,13 @@ def test_blocks_keep_every_bit_of_their_own_dtype_and_round_into_another():
                                   layout.to_file(exact.astype(jnp.bfloat16))[5])
 
 
+def test_an_array_on_the_host_is_fetched_like_one_on_devices():
+    for name in ("query", "unembedding"):
+        layout, _, ours, file = example(name, np.float32)
+        found = [units for _, units in transfer.fetch(layout, ours, layout.num_layers - 1, np.dtype(np.float32))]
+        np.testing.assert_array_equal(np.concatenate(found).reshape(file[-1].shape), file[-1])
+
+
 def test_placing_a_block_takes_no_second_parameter_and_no_communication():
     layout, sharding = Layout(shape=(64, 32, 64), stacked=True, inputs=1), NamedSharding(
         MESH, PartitionSpec(None, "fsdp", "tensor"))
