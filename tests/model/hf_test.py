@@ -2,7 +2,12 @@
 
 import dataclasses
 import json
+import os
+import pathlib
 import resource
+import socket
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -222,3 +227,39 @@ def test_an_export_that_meets_a_full_disk_leaves_no_config(checkpoint, tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert list(tmp_path.iterdir()) == []  # nor the older export, which would not be this one
+
+
+_PROCESS = """
+import os, sys
+os.environ["JAX_PLATFORMS"], os.environ["XLA_FLAGS"] = "cpu", "--xla_force_host_platform_device_count=2"
+import jax
+jax.config.update("jax_cpu_collectives_implementation", "gloo")
+number, port, source, target = sys.argv[1:]
+jax.distributed.initialize(f"127.0.0.1:{port}", num_processes=2, process_id=int(number))
+from libra_jax.model import hf
+from libra_jax.parallel import mesh as meshes
+config, params = hf.load(source, mesh=meshes.make(meshes.MeshConfig(data=1, fsdp=2, tensor=2)), block_bytes=8000)
+assert not params["embedding"].is_fully_addressable
+hf.save(target, config, params, max_shard_bytes=20_000, block_bytes=8000)
+assert hf.check(target) == config  # all processes return when the first has written
+"""
+
+
+def test_two_processes_write_what_one_writes(checkpoint, tmp_path):
+    folder, config, params = checkpoint
+    hf.save(tmp_path / "one", config, params, max_shard_bytes=20_000)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-c", _PROCESS]
+    environment = {**os.environ, "PYTHONPATH": str(pathlib.Path(__file__).parents[2])}
+    running = [subprocess.Popen([*command, str(number), str(port), str(folder), str(tmp_path / "two")],
+                                env=environment, stderr=subprocess.PIPE, text=True) for number in range(2)]
+    try:
+        errors = [process.communicate(timeout=120)[1] for process in running]
+    finally:
+        for process in running:
+            process.kill()
+    assert [process.returncode for process in running] == [0, 0], errors
+    written = {file.name: file.read_bytes() for file in (tmp_path / "two").iterdir()}
+    assert written == {file.name: file.read_bytes() for file in (tmp_path / "one").iterdir()}
