@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental import topologies
 from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from libra_jax.model import transfer
@@ -97,6 +98,26 @@ def test_placing_a_block_takes_no_second_parameter_and_no_communication():
     text = compiled.as_text()
     assert not [word for word in ("all-gather", "all-reduce", "collective", "all-to-all") if word in text]
     assert "f32[64," not in text  # in bfloat16 XLA would rewrite the whole parameter for each block
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_on_a_tpu_too_a_block_is_placed_and_cut_without_a_second_parameter(monkeypatch, dtype):
+    pytest.importorskip("libtpu")
+    for name, value in {"TPU_SKIP_MDS_QUERY": "1", "TPU_ACCELERATOR_TYPE": "v5p-8", "TPU_WORKER_HOSTNAMES": "localhost",
+                        "TPU_WORKER_ID": "0", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1", "TPU_LOG_DIR": "disabled"}.items():
+        monkeypatch.setenv(name, value)
+    devices = topologies.get_topology_desc("v5p:2x2x1", "tpu").devices
+    mesh = meshes.make(meshes.MeshConfig(data=1, fsdp=2, tensor=2), devices)
+    layout, spec = Layout(shape=(64, 512, 1024), stacked=True, inputs=1), PartitionSpec(None, "fsdp", "tensor")
+    sharding = NamedSharding(mesh, spec)
+    array = jax.ShapeDtypeStruct(layout.shape, dtype, sharding=sharding)
+    piece = jax.ShapeDtypeStruct((1, 512, 512), jnp.bfloat16, sharding=transfer._file_sharding(layout, sharding))
+    placed = transfer._place.lower(array, piece, 0, 0, layout=layout, sharding=sharding).compile().memory_analysis()
+    assert placed.alias_size_in_bytes == placed.output_size_in_bytes > 16_000_000
+    assert placed.temp_size_in_bytes < 1_000_000
+    cut = transfer._cut.lower(array, 0, 0, num_units=256, dtype=jnp.dtype(jnp.bfloat16), layout=layout,
+                              sharding=sharding).compile().memory_analysis()
+    assert cut.temp_size_in_bytes < 1_000_000
 
 
 _PEAK = """
