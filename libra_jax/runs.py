@@ -1,6 +1,7 @@
 """A run's folder: what it was made from, what a killed run left there, broken input lines, and the summary at the end.
 
-What every stage says and checks alike, so that each holds only its own work.
+What every stage says and checks alike, so that each holds only its own work. Where several processes share a run, the
+first one alone writes to its folder.
 """
 
 from __future__ import annotations
@@ -8,10 +9,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import pathlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from libra_jax import records
 
@@ -29,9 +33,9 @@ def read(path: str, cls: type, workdir: pathlib.Path) -> tuple[list, int]:
     """The records of a file and its number of broken lines, which go to `workdir`/<stem>.rejected.jsonl."""
     workdir.mkdir(parents=True, exist_ok=True)
     rejected: list[str] = []
-    aside = workdir / f"{pathlib.Path(path).stem}.rejected.jsonl"
+    aside = workdir / f"{pathlib.Path(path).stem}.rejected.jsonl" if is_first() else pathlib.Path(os.devnull)
     found = list(records.read(path, cls, rejected=rejected, aside=aside))
-    for line in rejected[:10]:
+    for line in rejected[:10] if is_first() else ():
         print(f"set aside: {line}", file=sys.stderr)
     return _some(found, path, rejected), len(rejected)
 
@@ -44,15 +48,46 @@ def _some(found: list, path: str, rejected: Sequence[str]) -> list:
     return found
 
 
-def resume(path: pathlib.Path, cls: type, config: Any, *, inputs: Sequence[str]) -> records.Appender:
+def resume(path: pathlib.Path, cls: type, config: Any, *, inputs: Sequence[str], together: bool = False
+           ) -> records.Appender | Reader:
     """Opens `path` for appending, to go on from what a killed run of the same config and inputs left there.
 
     `inputs` as in `claim`, whose note is `<path>.config.json`; ValueError when what lies there was made from others.
+    Several processes may call it only if they make the same records `together`: the first one looks at the folder,
+    tells the others what is done, and writes.
     """
-    if num_processes() > 1:
+    if num_processes() > 1 and not together:
         raise ValueError(f"{num_processes()} processes would write {path}; start this stage on one host")
-    claim(path.with_name(path.name + ".config.json"), config, inputs=inputs)
-    return records.Appender(path, cls)
+    opened: list[records.Appender] = []
+
+    def there() -> bytes:
+        claim(path.with_name(path.name + ".config.json"), config, inputs=inputs)
+        out = records.Appender(path, cls)
+        opened.append(out)
+        lines = "".join(records.to_json(record) + "\n" for record in out.done) if num_processes() > 1 else ""
+        return (f"{out.finished:d}\n" + lines).encode("utf-8")
+
+    finished, _, lines = from_first(there).decode("utf-8").partition("\n")
+    if opened:
+        return opened[0]
+    done = [records.from_json(line, cls) for line in lines.split("\n") if line]
+    return Reader(path=path, done=done, finished=finished == "1")
+
+
+@dataclasses.dataclass(kw_only=True)
+class Reader:
+    """What records.Appender is to the processes that do not write: they know what is done, and make the rest too."""
+
+    path: pathlib.Path
+    done: list
+    finished: bool
+
+    def append(self, record: Any) -> None:
+        """Nothing: the first process writes the same record."""
+
+    def finish(self) -> None:
+        """Notes that all is done."""
+        self.finished = True
 
 
 def claim(note: pathlib.Path, config: Any, *, inputs: Sequence[str]) -> None:
@@ -78,6 +113,35 @@ def num_processes() -> int:
     import jax
 
     return jax.process_count() if jax.distributed.is_initialized() else 1
+
+
+def from_first(make: Callable[[], bytes]) -> bytes:
+    """What `make` gives on the first process, on every process of the run; all call this at the same place.
+
+    Its ValueError or OSError is raised on all of them, so that none waits for one that has given up.
+    """
+    if num_processes() == 1:
+        return make()
+    from jax.experimental import multihost_utils
+
+    said = b""
+    if is_first():
+        try:
+            said = b"+" + make()
+        except (ValueError, OSError) as error:
+            said = b"-" + str(error).encode("utf-8", "replace")
+    size = int(multihost_utils.broadcast_one_to_all(np.array(len(said), np.int32)))
+    padded = np.zeros(size, np.uint8)
+    padded[: len(said)] = np.frombuffer(said, np.uint8)
+    said = multihost_utils.broadcast_one_to_all(padded).tobytes()
+    if said[:1] == b"-":
+        raise ValueError(said[1:].decode("utf-8"))
+    return said[1:]
+
+
+def write(path: pathlib.Path, some: Sequence[Any]) -> int:
+    """records.write on the first process; the others go on when the file is there. Returns how many records."""
+    return int(from_first(lambda: str(records.write(path, some)).encode()))
 
 
 def is_first() -> bool:
@@ -109,8 +173,9 @@ def fingerprint(path: pathlib.Path) -> str:
 
 
 def report(summary: Mapping[str, Any]) -> None:
-    """Prints a stage's summary as one line of name=value."""
-    print(" ".join(f"{name}={value}" for name, value in summary.items()))
+    """Prints a stage's summary as one line of name=value; of several processes the first one does."""
+    if is_first():
+        print(" ".join(f"{name}={value}" for name, value in summary.items()))
 
 
 def _flat(tree: dict, prefix: str = "") -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Eight host devices on a CPU for every test, and the folder of real data, where there is one."""
+"""Eight host devices on a CPU for every test, slow tests on demand, and the folder of real data, where there is one."""
 
 import os
 import pathlib
@@ -10,6 +10,17 @@ os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + (
 )
 
 import pytest
+
+
+def pytest_addoption(parser):
+    parser.addoption("--slow", action="store_true", help="run the tests marked slow too (minutes)")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--slow"):
+        for item in items:
+            if "slow" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="takes minutes; give --slow"))
 
 
 @pytest.fixture(scope="session")

@@ -6,9 +6,10 @@ import dataclasses
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
+import numpy as np
 
 from libra_jax.judging import verdict
 from libra_jax.judging.prompt import Template
@@ -79,9 +80,14 @@ class ModelJudge:
                             thought=thought, verdict=found, num_tokens=len(sample.tokens))
 
 
-def load(path: str | os.PathLike, config: ModelJudgeConfig, template: Template, **kwargs: Any) -> ModelJudge:
-    """A judge from a checkpoint folder in Hugging Face format; `kwargs` are further fields of ModelJudge."""
-    model_config, params = hf.load(path, mesh=kwargs.get("mesh"))
+def load(path: str | os.PathLike, config: ModelJudgeConfig, template: Template, *,
+         compute_dtype: Literal["float32", "bfloat16"] = "float32", **kwargs: Any) -> ModelJudge:
+    """A judge from a checkpoint folder in Hugging Face format; `kwargs` are further fields of ModelJudge.
+
+    It computes, and holds its parameters, in `compute_dtype`.
+    """
+    model_config, params = hf.load(path, mesh=kwargs.get("mesh"), dtype=np.dtype(compute_dtype),
+                                   compute_dtype=compute_dtype)
     return ModelJudge(config=config, model_config=model_config, params=params, tokenizer=tokenizers.load(path),
                       template=template, **kwargs)
 

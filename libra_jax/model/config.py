@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import typing
 from collections.abc import Mapping
 from typing import Any, Literal
 
 FAMILIES = ("qwen2", "qwen3", "llama", "gemma2", "gemma3_text")
+# What the gradient computes again of each layer: nothing; all but matrix products and attention; all; all, with the
+# layers' inputs kept in host memory meanwhile.
+Remat = Literal["none", "dots", "full", "offload"]
 _ARCHITECTURES = {"qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM", "llama": "LlamaForCausalLM",
                   "gemma2": "Gemma2ForCausalLM", "gemma3_text": "Gemma3ForCausalLM"}
 _ACTIVATIONS = {"silu": "silu", "gelu_pytorch_tanh": "gelu_tanh"}
@@ -42,6 +46,7 @@ class ModelConfig:
     `sliding_layers` says for each layer whether it attends only to the last `sliding_window` positions (empty: none
     does); such layers use `rope_local_theta` unscaled where it is not 0. `query_scale` divides: scores are multiplied
     by query_scale ** -0.5 (0: head_size). `dtype` is that of the computation; parameters stay as they were given.
+    `attention`: splash is the TPU's kernel, and its interpreter for tests on CPUs; xla runs everywhere.
     """
 
     family: Literal["qwen2", "qwen3", "llama", "gemma2", "gemma3_text"] = "qwen3"
@@ -74,11 +79,13 @@ class ModelConfig:
     eos_token_ids: tuple[int, ...] = ()
     pad_token_id: int | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
-    remat: Literal["none", "dots", "full"] = "none"
+    remat: Remat = "none"
+    attention: Literal["xla", "splash", "splash_interpret"] = "xla"
 
     def __post_init__(self) -> None:
         for name, allowed in (("family", FAMILIES), ("dtype", ("float32", "bfloat16")),
-                              ("remat", ("none", "dots", "full")), ("activation", ("silu", "gelu_tanh"))):
+                              ("remat", typing.get_args(Remat)), ("activation", ("silu", "gelu_tanh")),
+                              ("attention", ("xla", "splash", "splash_interpret"))):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"ModelConfig.{name}={getattr(self, name)!r}: expected one of {', '.join(allowed)}")
         for name in ("vocab_size", "num_layers", "model_size", "num_heads", "num_kv_heads", "head_size",

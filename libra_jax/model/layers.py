@@ -6,7 +6,6 @@ Axis letters are those of libra_jax/model/__init__.py.
 
 from __future__ import annotations
 
-import functools
 import math
 
 import jax
@@ -14,11 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from libra_jax.model import attention
 from libra_jax.model import cache as caches
+from libra_jax.model.attention import precision
 from libra_jax.model.config import ModelConfig
 from libra_jax.parallel import rules
-
-_MASKED = -1e30  # finite, so that a row which may attend to nothing (padding) gives numbers, not NaN
 
 
 def param(rngs: nnx.Rngs, shape: tuple[int, ...], axes: tuple[str, ...], std: float) -> nnx.Param:
@@ -29,11 +28,6 @@ def param(rngs: nnx.Rngs, shape: tuple[int, ...], axes: tuple[str, ...], std: fl
 def constant(shape: tuple[int, ...], axes: tuple[str, ...], value: float = 0.0) -> nnx.Param:
     """A float32 parameter with its logical axes that starts at one value (biases, norms)."""
     return nnx.Param(jnp.full(shape, value, jnp.float32), axes=axes)
-
-
-def precision(config: ModelConfig) -> jax.lax.Precision:
-    """float32 compute means float32 products on accelerators too, where the default would round the inputs."""
-    return jax.lax.Precision.HIGHEST if config.dtype == "float32" else jax.lax.Precision.DEFAULT
 
 
 class RMSNorm(nnx.Module):
@@ -113,68 +107,31 @@ class Attention(nnx.Module):
             self.q_norm = RMSNorm(config, h, "head")
             self.k_norm = RMSNorm(config, h, "head")
 
-    def _project(self, x: jax.Array, weight: nnx.Param, bias: nnx.Param | None) -> jax.Array:
+    def _project(self, x: jax.Array, weight: nnx.Param, bias: nnx.Param | None, heads: str) -> jax.Array:
         y = jnp.einsum("btd,dnh->btnh", x, weight[...].astype(x.dtype), precision=precision(self.config))
+        y = rules.constrain(y, ("batch", "time", heads, "head"))
         return y if bias is None else y + bias[...].astype(x.dtype)
 
-    def __call__(self, x: jax.Array, table, allowed: jax.Array, cache: caches.Cache | None, layer, slots
+    def __call__(self, x: jax.Array, table, view: attention.View, cache: caches.Cache | None, layer, slots, own: bool
                  ) -> tuple[jax.Array, caches.Cache | None]:
-        """x [B, T, D], rope table, allowed [B, T, S] boolean -> ([B, T, D], cache). Softmax in float32."""
+        """x [B, T, D] -> ([B, T, D], cache with its keys at `slots`). `own`: it attends to keys of x alone."""
         config = self.config
         bias = config.attention_bias
-        q = self._project(x, self.q, self.q_bias if bias else None)
-        k = self._project(x, self.k, self.k_bias if bias else None)
-        v = self._project(x, self.v, self.v_bias if bias else None)
+        x = rules.constrain(x, ("batch", "time", "activation"))
+        q = self._project(x, self.q, self.q_bias if bias else None, "heads")
+        k = self._project(x, self.k, self.k_bias if bias else None, "kv_heads")
+        v = self._project(x, self.v, self.v_bias if bias else None, "kv_heads")
         if config.qk_norm:
             q, k = self.q_norm(q), self.k_norm(k)
         q, k = rotate(q, table), rotate(k, table)
-        q = rules.constrain(q, ("batch", "time", "heads", "head"))
-        k = rules.constrain(k, ("batch", "time", "kv_heads", "head"))
         if cache is not None:
             cache = caches.write(cache, layer, slots, k, v)
-            k, v = cache.k[layer].astype(x.dtype), cache.v[layer].astype(x.dtype)
-        out = attend(config, q, k, v, allowed)
+            if not own:
+                k, v = cache.k[layer].astype(x.dtype), cache.v[layer].astype(x.dtype)
+        out = attention.attend(config, q, k, v, view, own=own)
+        out = rules.constrain(out, ("batch", "time", "heads", "head"))
         out = jnp.einsum("btnh,nhd->btd", out, self.o[...].astype(x.dtype), precision=precision(config))
         return out + self.o_bias[...].astype(x.dtype) if config.output_bias else out, cache
-
-
-def attend(config: ModelConfig, q: jax.Array, k: jax.Array, v: jax.Array, allowed: jax.Array) -> jax.Array:
-    """softmax(q k / sqrt(scale), softcapped, masked) v: q [B,T,N,H], k, v [B,S,K,H], allowed [B,T,S] -> [B,T,N,H]."""
-    b, t, n, h = q.shape
-    q = (q * (config.query_scale or config.head_size) ** -0.5).reshape(b, t, config.num_kv_heads, -1, h)
-    grouped = functools.partial(_attend_grouped, config)
-    if t == 1 and 1 < config.num_kv_heads <= 4:
-        flat = functools.partial(_attend_flat, config)
-        return jax.lax.platform_dependent(q, k, v, allowed, cpu=flat, default=grouped).reshape(b, t, n, h)
-    return grouped(q, k, v, allowed).reshape(b, t, n, h)
-
-
-def _attend_grouped(config: ModelConfig, q: jax.Array, k: jax.Array, v: jax.Array, allowed: jax.Array) -> jax.Array:
-    """attend for scaled q [B,T,K,G,H]."""
-    scores = jnp.einsum("btkgh,bskh->bkgts", q, k, precision=precision(config), preferred_element_type=jnp.float32)
-    weights = _softmax(config, scores, allowed[:, None, None])
-    return jnp.einsum("bkgts,bskh->btkgh", weights.astype(v.dtype), v, precision=precision(config))
-
-
-def _attend_flat(config: ModelConfig, q: jax.Array, k: jax.Array, v: jax.Array, allowed: jax.Array) -> jax.Array:
-    """The same for one query a row, with kv heads side by side in one axis K*H and zeros for a query's other heads.
-
-    It multiplies K times as often and is twice as fast on a CPU, where grouped products transpose the whole cache.
-    """
-    b, t, kv, g, h = q.shape
-    own = jnp.eye(kv, dtype=q.dtype)
-    wide = jnp.einsum("btkgh,kj->btkgjh", q, own).reshape(b, kv * g, kv * h)
-    scores = jnp.einsum("bnx,bsx->bns", wide, k.reshape(b, -1, kv * h), precision=precision(config),
-                        preferred_element_type=jnp.float32)
-    weights = _softmax(config, scores, allowed)
-    out = jnp.einsum("bns,bsx->bnx", weights.astype(v.dtype), v.reshape(b, -1, kv * h), precision=precision(config))
-    return jnp.einsum("btkgjh,kj->btkgh", out.reshape(b, t, kv, g, kv, h), own)
-
-
-def _softmax(config: ModelConfig, scores: jax.Array, allowed: jax.Array) -> jax.Array:
-    if config.attention_softcap:
-        scores = config.attention_softcap * jnp.tanh(scores / config.attention_softcap)
-    return jax.nn.softmax(jnp.where(allowed, scores, _MASKED), axis=-1)
 
 
 class FeedForward(nnx.Module):
@@ -190,6 +147,7 @@ class FeedForward(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """x [B, T, D] -> [B, T, D]."""
         exact = precision(self.config)
+        x = rules.constrain(x, ("batch", "time", "activation"))
         gate = jnp.einsum("btd,df->btf", x, self.gate[...].astype(x.dtype), precision=exact)
         up = jnp.einsum("btd,df->btf", x, self.up[...].astype(x.dtype), precision=exact)
         gate = jax.nn.silu(gate) if self.config.activation == "silu" else jax.nn.gelu(gate, approximate=True)
@@ -210,10 +168,12 @@ class Block(nnx.Module):
             self.attention_post_norm = RMSNorm(config, config.model_size, "norm")
             self.feedforward_post_norm = RMSNorm(config, config.model_size, "norm")
 
-    def __call__(self, x: jax.Array, table, allowed, cache, layer, slots) -> tuple[jax.Array, caches.Cache | None]:
+    def __call__(self, x: jax.Array, table, view: attention.View, cache, layer, slots, own: bool
+                 ) -> tuple[jax.Array, caches.Cache | None]:
         """As Attention.__call__, over the whole block: x [B, T, D] -> [B, T, D]."""
-        y, cache = self.attention(self.attention_norm(x), table, allowed, cache, layer, slots)
+        y, cache = self.attention(self.attention_norm(x), table, view, cache, layer, slots, own)
         x = x + (self.attention_post_norm(y) if self.post_norms else y)
+        x = rules.constrain(x, ("batch", "stream", "activation"))
         y = self.feedforward(self.feedforward_norm(x))
         x = x + (self.feedforward_post_norm(y) if self.post_norms else y)
-        return rules.constrain(x, ("batch", "time", "activation")), cache
+        return rules.constrain(x, ("batch", "stream", "activation")), cache

@@ -14,16 +14,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 
-from libra_jax.model import layers
+from libra_jax.model import attention, layers, vocabulary
 from libra_jax.model.cache import Cache
 from libra_jax.model.config import ModelConfig
 from libra_jax.parallel import rules
 
 Params: TypeAlias = dict[str, Any]
 
-_REMAT = {"dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-          "full": jax.checkpoint_policies.nothing_saveable}
+_INPUT = "layer_input"
+_POLICIES = jax.checkpoint_policies
+_REMAT = {
+    "dots": _POLICIES.save_from_both_policies(_POLICIES.dots_with_no_batch_dims_saveable,
+                                              _POLICIES.save_only_these_names(attention.RESIDUAL)),
+    "full": _POLICIES.nothing_saveable,
+    "offload": _POLICIES.save_and_offload_only_these_names(
+        names_which_can_be_saved=[], names_which_can_be_offloaded=[_INPUT], offload_src="device",
+        offload_dst="pinned_host"),
+}
 
 
 class Decoder(nnx.Module):
@@ -39,31 +48,34 @@ class Decoder(nnx.Module):
         if not config.tie_embeddings:
             self.unembedding = layers.param(rngs, shape[::-1], ("model", "vocabulary"), config.model_size**-0.5)
 
-    def hidden(self, tokens: jax.Array, positions: jax.Array, segment_ids: jax.Array | None, cache: Cache | None
-               ) -> tuple[jax.Array, Cache | None]:
+    def hidden(self, tokens: jax.Array, positions: jax.Array, segment_ids: jax.Array | None, cache: Cache | None,
+               fresh: bool) -> tuple[jax.Array, Cache | None]:
         """tokens [B, T] -> normed last hidden states [B, T, D] in config.dtype, and the cache with this call's keys."""
-        config = self.config
-        x = self.embedding[...][tokens].astype(config.dtype)
+        config, own = self.config, cache is None or fresh
+        x = vocabulary.embed(config, self.embedding[...], tokens)
         if config.scale_embeddings:
             x = x * jnp.asarray(config.model_size**0.5, x.dtype)
-        x = rules.constrain(x, ("batch", "time", "activation"))
-        allowed, distance = _mask(positions, segment_ids, cache)
+        x = rules.constrain(x, ("batch", "stream", "activation"))
         slots = None
         if cache is not None:
             slots = positions if segment_ids is None else jnp.where(segment_ids > 0, positions, cache.length)
+        index = jnp.arange(tokens.shape[1] if own else cache.length)
+        view = attention.View(places=index[None] if own else positions, key_places=index,
+                              segment_ids=segment_ids if own else None, window=None)
         table = layers.rope_table(config, positions)
         local = layers.rope_table(config, positions, local=True) if config.rope_local_theta else None
         graph, state = nnx.split(self.blocks)
 
         def block(carry, inputs):
             x, cache = carry
+            x = checkpoint_name(x, _INPUT)
             state, layer, sliding = inputs
-            here, mask = table, allowed
+            here, seen = table, view
             if any(config.sliding_layers):
-                mask = allowed & (~sliding | (distance < config.sliding_window))
+                seen = view._replace(window=jnp.where(sliding, config.sliding_window, 0))
                 if local is not None:
                     here = tuple(jnp.where(sliding, a, b) for a, b in zip(local, table, strict=True))
-            return nnx.merge(graph, state)(x, here, mask, cache, layer, slots), None
+            return nnx.merge(graph, state)(x, here, seen, cache, layer, slots, own), None
 
         if config.remat != "none" and cache is None:
             block = jax.checkpoint(block, policy=_REMAT[config.remat], prevent_cse=False)
@@ -71,33 +83,9 @@ class Decoder(nnx.Module):
         (x, cache), _ = jax.lax.scan(block, (x, cache), (state, np.arange(config.num_layers), sliding))
         return self.final_norm(x), cache
 
-    def unembed(self, x: jax.Array) -> jax.Array:
-        """Hidden states [B, T, D] -> logits [B, T, V] in float32."""
-        config = self.config
-        exact = layers.precision(config)
-        if config.tie_embeddings:
-            logits = jnp.einsum("btd,vd->btv", x, self.embedding[...].astype(x.dtype), precision=exact,
-                                preferred_element_type=jnp.float32)
-        else:
-            logits = jnp.einsum("btd,dv->btv", x, self.unembedding[...].astype(x.dtype), precision=exact,
-                                preferred_element_type=jnp.float32)
-        if config.final_softcap:
-            logits = config.final_softcap * jnp.tanh(logits / config.final_softcap)
-        return rules.constrain(logits, ("batch", "time", "vocabulary"))
-
-
-def _mask(positions: jax.Array, segment_ids: jax.Array | None, cache: Cache | None) -> tuple[jax.Array, jax.Array]:
-    """(which keys a query may see, how far back each lies), both [B, T, S] (S = T without a cache)."""
-    if cache is not None:
-        distance = positions[:, :, None] - jnp.arange(cache.length)[None, None]
-        return distance >= 0, distance
-    index = jnp.arange(positions.shape[1])
-    distance = (index[:, None] - index[None])[None]
-    allowed = jnp.broadcast_to(distance >= 0, (positions.shape[0], *distance.shape[1:]))
-    if segment_ids is not None:
-        same = segment_ids[:, :, None] == segment_ids[:, None, :]
-        allowed = allowed & same & (segment_ids[:, None, :] > 0)
-    return allowed, distance
+    def output_weight(self) -> jax.Array:
+        """The weight of the logits: [V, D] where it is the embedding's, else [D, V]."""
+        return self.embedding[...] if self.config.tie_embeddings else self.unembedding[...]
 
 
 @functools.lru_cache(maxsize=64)
@@ -162,16 +150,19 @@ def shardings(config: ModelConfig, mesh: jax.sharding.Mesh) -> Params:
 
 
 def apply(config: ModelConfig, params: Params, tokens: jax.Array, *, positions: jax.Array,
-          segment_ids: jax.Array | None = None, cache: Cache | None = None) -> tuple[jax.Array, Cache | None]:
+          segment_ids: jax.Array | None = None, cache: Cache | None = None, fresh: bool = False
+          ) -> tuple[jax.Array, Cache | None]:
     """Logits [B, T, V] in float32 of the token after each of tokens [B, T], and the cache (None if none was given).
 
     Without a cache, attention is causal by index and stays within a segment (segment 0 is padding, seen by none).
     With one, the token at positions[b, t] is written to slot positions[b, t] of row b and sees slots up to its own; the
-    caller has filled those below. Tokens of segment 0, and positions beyond the cache, are not written.
+    caller has filled those below. `fresh` says that none are: tokens then see those of this call alone, causal by
+    index. Tokens of segment 0, and positions beyond the cache, are not written.
     """
     decoder = bind(config, params)
-    x, cache = decoder.hidden(tokens, positions, segment_ids, cache)
-    return decoder.unembed(x), cache
+    x, cache = decoder.hidden(tokens, positions, segment_ids, cache, fresh)
+    logits = vocabulary.logits(config, decoder.output_weight(), x)
+    return rules.constrain(logits, ("batch", "time", "vocabulary")), cache
 
 
 def token_logprobs(config: ModelConfig, params: Params, tokens: jax.Array, *, positions: jax.Array,
@@ -179,28 +170,12 @@ def token_logprobs(config: ModelConfig, params: Params, tokens: jax.Array, *, po
                    chunk: int = 0) -> jax.Array:
     """[B, T] float32: entry t = log p(tokens[t] | tokens before it in its segment), of logits / temperature.
 
-    The first entry of a row and of each segment, and padding (segment 0), are 0. `chunk` > 0 holds logits of so many
-    positions at a time, in the gradient too (they are computed again); it must divide T. ValueError if it does not.
+    The first entry of a row and of each segment, and padding (segment 0), are 0. `chunk` as in vocabulary.logprobs.
     """
-    b, t = tokens.shape
-    if chunk and t % chunk:
-        raise ValueError(f"chunk={chunk} does not divide the length {t} of the rows")
     decoder = bind(config, params)
-    x, _ = decoder.hidden(tokens, positions, segment_ids, None)
+    x, _ = decoder.hidden(tokens, positions, segment_ids, None, False)
     targets = jnp.roll(tokens, -1, axis=1)  # the last column is dropped again below
-    graph, state = nnx.split(decoder)
-
-    def score(state, x, targets):
-        logits = nnx.merge(graph, state).unembed(x) / temperature
-        chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
-        return chosen - jax.nn.logsumexp(logits, axis=-1)
-
-    if chunk and chunk < t:
-        parts = tuple(jnp.moveaxis(a.reshape(b, t // chunk, chunk, *a.shape[2:]), 1, 0) for a in (x, targets))
-        scored = jax.lax.map(jax.checkpoint(lambda part: score(state, *part)), parts)
-        scored = jnp.moveaxis(scored, 0, 1).reshape(b, t)
-    else:
-        scored = score(state, x, targets)
+    scored = vocabulary.logprobs(config, decoder.output_weight(), x, targets, temperature, chunk)
     logprobs = jnp.pad(scored[:, :-1], ((0, 0), (1, 0)))
     if segment_ids is None:
         return logprobs

@@ -38,13 +38,28 @@ def make(config: MeshConfig = MeshConfig(), devices: Sequence[jax.Device] | None
     return jax.sharding.Mesh(_arrange(sizes, devices, slices), AXES, axis_types=auto)
 
 
-def over_rows(num_devices: int) -> jax.sharding.Mesh | None:
-    """A mesh that spreads rows over the first `num_devices` devices; None for one. ValueError if there are fewer."""
-    if not 1 <= num_devices <= jax.device_count():
-        raise ValueError(f"num_devices={num_devices}: expected 1 to {jax.device_count()}, the devices of this machine")
-    if num_devices == 1:
-        return None
-    return make(MeshConfig(data=num_devices, fsdp=1), jax.devices()[:num_devices])
+def for_sampling(config: MeshConfig) -> jax.sharding.Mesh | None:
+    """As `make`, over all devices of all hosts; None for a single device, where nothing needs to be placed."""
+    mesh = make(config)
+    return None if mesh.size == 1 else mesh
+
+
+def shares(num_rows: int, mesh: jax.sharding.Mesh) -> tuple[list[np.ndarray], int]:
+    """Which rows of a batch of `num_rows`, spread over (data, fsdp), each host feeds: (all shares, index of its own).
+
+    Hosts that hold copies of the same rows, because layers are spread over them, have one share together. ValueError
+    when shares overlap in part or differ in size.
+    """
+    layout = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(("data", "fsdp")))
+    by_host: dict[int, set[int]] = {}
+    for device, (rows,) in layout.devices_indices_map((num_rows,)).items():
+        by_host.setdefault(device.process_index, set()).update(range(*rows.indices(num_rows)))
+    every = sorted({tuple(sorted(rows)) for rows in by_host.values()})
+    if len({len(rows) for rows in every}) > 1 or sum(map(len, every)) > num_rows:
+        local = len(mesh.local_devices)
+        raise ValueError(f"mesh {dict(mesh.shape)}: a row would lie on a part of one host and a part of another; "
+                         f"sequence * tensor must divide the {local} devices of a host, or be a multiple of them")
+    return [np.array(rows) for rows in every], every.index(tuple(sorted(by_host[jax.process_index()])))
 
 
 def _sizes(config: MeshConfig, count: int) -> list[int]:

@@ -14,6 +14,7 @@ from libra_jax.parallel.mesh import AXES
 RULES: dict[str, tuple[str, ...]] = {
     "batch": ("data", "fsdp"),  # rows of a batch, of a cache, of activations
     "time": ("sequence",),
+    "stream": ("sequence", "tensor"),  # the time axis of the residual stream between blocks (arXiv 2205.05198)
     "source": (),
     "layers": (),
     "model": ("fsdp",),  # the model axis of a parameter
@@ -48,12 +49,22 @@ def sharding(mesh: jax.sharding.Mesh, logical_axes: Sequence[str | None], shape:
     return NamedSharding(mesh, _divisible(spec(logical_axes), dict(mesh.shape), shape))
 
 
+def mesh() -> jax.sharding.AbstractMesh | None:
+    """The mesh that is set (jax.set_mesh), or None where there is none, or one of a single device."""
+    found = jax.sharding.get_abstract_mesh()
+    return None if found.empty or not set(found.axis_names) >= set(AXES) or found.size == 1 else found
+
+
+def fit(logical_axes: Sequence[str | None], shape: Sequence[int]) -> PartitionSpec:
+    """The PartitionSpec of such an array on the mesh that is set; an axis that its mesh axes do not divide is whole."""
+    found = mesh()
+    return PartitionSpec(*[None] * len(shape)) if found is None else _divisible(spec(logical_axes), dict(found.shape),
+                                                                                shape)
+
+
 def constrain(array: jax.Array, logical_axes: Sequence[str | None]) -> jax.Array:
-    """Pins the sharding of an activation where a mesh is set (jax.set_mesh); otherwise returns it as it is."""
-    mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty or not set(mesh.axis_names) >= set(AXES) or mesh.size == 1:
-        return array
-    return jax.lax.with_sharding_constraint(array, _divisible(spec(logical_axes), dict(mesh.shape), array.shape))
+    """Pins the sharding of an activation where a mesh is set; otherwise returns it as it is."""
+    return array if mesh() is None else jax.lax.with_sharding_constraint(array, fit(logical_axes, array.shape))
 
 
 def _divisible(partition: PartitionSpec, mesh: dict[str, int], shape: Sequence[int] | None) -> PartitionSpec:

@@ -9,30 +9,30 @@ whatever its parameters, prompts, temperature and seed.
 The randomness of token t of sample s of the prompt with id i is fold_in(fold_in(fold_in(key(seed), i), s), t): it does
 not depend on what else is in the batch. (The logits may, in their last bits, since a matrix product of another shape
 may add in another order; the same call gives the same bits, also when `skip` leaves out its first samples.)
+
+On a mesh over several processes all of them make the same call and take every sample: each gives the same host arrays
+to the same programs, whose small results (tokens, positions, who is done) come back whole to all of them.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from libra_jax.model import cache as kv_cache
 from libra_jax.model import transformer
 from libra_jax.model.config import ModelConfig
 from libra_jax.parallel import rules
-from libra_jax.sampling import batches, filters
-
-SEGMENT = 64  # most tokens a row decodes before the host looks
+from libra_jax.sampling import batches, filters, programs
+from libra_jax.sampling.programs import SEGMENT, Rows
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,11 +82,16 @@ class Progress:
 
 
 def to_stderr(label: str, every: float = 5.0) -> Callable[[Progress], None]:
-    """A progress callback that prints a line to stderr at most every `every` seconds, and at the end."""
+    """A progress callback that prints a line to stderr at most every `every` seconds, and at the end.
+
+    Of several processes the first one prints.
+    """
     last = time.monotonic()
 
     def show(progress: Progress) -> None:
         nonlocal last
+        if jax.process_index():
+            return
         if progress.num_done == progress.num_total or time.monotonic() - last >= every:
             last = time.monotonic()
             print(f"{label}: {progress.line()}", file=sys.stderr, flush=True)
@@ -118,9 +123,10 @@ def generate(
       progress: called after every segment; see `to_stderr`.
       mesh: rows are sharded over the mesh axes of the logical axis "batch", and parameters by the rules table; None:
         the default device, or wherever the parameters lie.
-    Raises ValueError for an empty prompt, for settings out of their range, or `ids` of another length than `prompts`.
+    Raises ValueError for an empty prompt or one that leaves no room for `max_new_tokens` in the model's context, for
+    settings out of their range, or `ids` of another length than `prompts`.
     """
-    _check(config, prompts, ids)
+    _check(model_config, config, prompts, ids)
     ids = range(len(prompts)) if ids is None else ids
     run = _Run(model_config, params, config, stop_ids, mesh, progress)
     return _stream(run, prompts, ids, first_sample, skip)
@@ -135,16 +141,6 @@ def _stream(run: _Run, prompts: Sequence[Sequence[int]], ids: Sequence[int], fir
     run.num_total = sum(len(wanted) for wanted, _ in work)
     for wanted, left_out in work:
         yield from run.batch(prompts, ids, wanted, left_out)
-
-
-class _Rows(NamedTuple):
-    """The decoding state of the rows, each [B]: `token` stands at `position` and is fed next."""
-
-    token: jax.Array
-    position: jax.Array
-    count: jax.Array  # tokens drawn so far
-    done: jax.Array
-    key: jax.Array
 
 
 @dataclasses.dataclass
@@ -183,8 +179,8 @@ class _Run:
         # The last prompt token is fed again, into its own slot: the prefill needs no logits, and every draw is alike.
         last = np.array([prompts[wanted[max(row, 0)][0]][-1] for row in owner], np.int32)
         pairs = [(ids[prompt] & 0xFFFFFFFF, sample) for prompt, sample in (wanted[max(row, 0)] for row in owner)]
-        keys = _keys(self.config.seed, np.array(pairs, np.uint32))
-        rows = _Rows(last, position, np.zeros(size, np.int32), done, keys)
+        keys = np.asarray(programs.keys(self.config.seed, np.array(pairs, np.uint32)))
+        rows = Rows(last, position, np.zeros(size, np.int32), done, keys)
         rows, cache = self._regroup(rows, cache, np.arange(size), pick, self._length(position, done))
         tokens: list[list[np.ndarray]] = [[] for _ in wanted]
         logprobs: list[list[np.ndarray]] = [[] for _ in wanted]
@@ -197,8 +193,8 @@ class _Run:
                 rows, cache = self._regroup(rows, cache, keep, keep, self._length(position, done))
                 continue
             limit = min(SEGMENT, cache.length - int(position[~done].max()))
-            rows, cache, drawn = self._decode(rows, cache, limit, floor)
-            (drawn_tokens, drawn_logprobs), new_position, new_done = jax.device_get((drawn, rows.position, rows.done))
+            rows, cache, found = self._decode(rows, cache, limit, floor)
+            drawn_tokens, drawn_logprobs, new_position, new_done = jax.device_get(found)
             counts = new_position - position
             for row in np.flatnonzero(counts):
                 tokens[owner[row]].append(drawn_tokens[: counts[row], row])
@@ -218,33 +214,25 @@ class _Run:
             tokens[row, : len(prompt)] = prompt
         self.programs.add(("prefill", *tokens.shape))
         with self._placed():
-            return _prefill(self.model_config, self.params, self._rows_first(tokens)), lengths
+            return programs.prefill(self.model_config, self.params, tokens), lengths
 
-    def _regroup(self, rows: _Rows, cache: kv_cache.Cache, keep: np.ndarray, pick: np.ndarray, length: int
-                 ) -> tuple[_Rows, kv_cache.Cache]:
+    def _regroup(self, rows: Rows, cache: kv_cache.Cache, keep: np.ndarray, pick: np.ndarray, length: int
+                 ) -> tuple[Rows, kv_cache.Cache]:
         self.programs.add(("regroup", *cache.k.shape[1:3], len(pick), length))
         with self._placed():
-            rows, cache = _regroup(rows, cache, keep, pick, length=length)
-            return jax.tree.map(self._rows_first, rows), cache
+            return programs.regroup(rows, cache, keep, pick, length=length)
 
-    def _decode(self, rows: _Rows, cache: kv_cache.Cache, limit: int, floor: int
-                ) -> tuple[_Rows, kv_cache.Cache, tuple[jax.Array, jax.Array]]:
+    def _decode(self, rows: Rows, cache: kv_cache.Cache, limit: int, floor: int
+                ) -> tuple[Rows, kv_cache.Cache, tuple[jax.Array, ...]]:
         config = self.config
         self.programs.add(("decode", *cache.k.shape[1:3]))
         with self._placed():
-            return _decode(self.model_config, self.params, rows, cache, limit=limit, floor=floor,
-                           max_new_tokens=config.max_new_tokens, temperature=config.temperature or 1.0,
-                           stop_ids=np.array(self.stop_ids or (-1,), np.int32), greedy=config.temperature == 0,
-                           top_k=config.top_k, top_p=config.top_p)
+            return programs.decode(self.model_config, self.params, rows, cache, limit=limit, floor=floor,
+                                   **decode_options(config, self.stop_ids))
 
     def _length(self, position: np.ndarray, done: np.ndarray) -> int:
         """Slots that hold the rows that still run, with room for at least a quarter of a segment more."""
         return batches.bucket(int(position[~done].max()) + 1 + min(SEGMENT // 4, self.config.max_new_tokens))
-
-    def _rows_first(self, array: np.ndarray | jax.Array) -> np.ndarray | jax.Array:
-        if self.mesh is None:
-            return array
-        return jax.device_put(array, rules.sharding(self.mesh, ("batch",) + (None,) * (array.ndim - 1), array.shape))
 
     def _placed(self) -> contextlib.AbstractContextManager:
         return contextlib.nullcontext() if self.mesh is None else jax.set_mesh(self.mesh)
@@ -257,75 +245,15 @@ class _Run:
                                    seconds=time.monotonic() - self.started, num_programs=len(self.programs)))
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _prefill(config: ModelConfig, params: Any, tokens: jax.Array) -> kv_cache.Cache:
-    """The cache of right-padded prompts [B, T]; what padding writes is overwritten before a query reaches it."""
-    cache = _constrain(kv_cache.init(config, *tokens.shape))
-    positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
-    return _constrain(transformer.apply(config, params, tokens, positions=positions, cache=cache)[1])
+def decode_options(config: SamplingConfig, stop_ids: Sequence[int]) -> dict[str, Any]:
+    """The arguments of programs.decode that stay the same for a whole run."""
+    return {"max_new_tokens": config.max_new_tokens, "temperature": config.temperature or 1.0,
+            "stop_ids": np.array(stop_ids or (-1,), np.int32), "greedy": config.temperature == 0,
+            "top_k": config.top_k, "top_p": config.top_p}
 
 
-@functools.partial(jax.jit, static_argnames="length")
-def _regroup(rows: _Rows, cache: kv_cache.Cache, keep: jax.Array, pick: jax.Array, *, length: int
-             ) -> tuple[_Rows, kv_cache.Cache]:
-    """Rows `keep` of `rows` and rows `pick` of `cache`, which becomes `length` slots long."""
-    def move(part: jax.Array) -> jax.Array:
-        part = part[:, pick, :length]
-        return jnp.pad(part, ((0, 0), (0, 0), (0, length - part.shape[2]), (0, 0), (0, 0)))
-
-    return jax.tree.map(lambda row: row[keep], rows), _constrain(kv_cache.Cache(*map(move, cache)))
-
-
-@functools.partial(jax.jit, static_argnums=0, static_argnames=("greedy", "top_k", "top_p"), donate_argnames="cache")
-def _decode(config: ModelConfig, params: Any, rows: _Rows, cache: kv_cache.Cache, *, limit: jax.Array, floor: jax.Array,
-            max_new_tokens: jax.Array, temperature: jax.Array, stop_ids: jax.Array, greedy: bool, top_k: int,
-            top_p: float) -> tuple[_Rows, kv_cache.Cache, tuple[jax.Array, jax.Array]]:
-    """Decodes until `limit` (at most SEGMENT) tokens are drawn or no more than `floor` rows [B] still run.
-
-    Returns the rows, the cache, and (tokens int32, log-probabilities float32), each [SEGMENT, B]: of row b the first
-    (new position - old position) entries are drawn ones.
-    """
-    shape = (SEGMENT, rows.token.shape[0])
-
-    def running(carry):
-        return (carry[0] < limit) & (jnp.sum(~carry[1].done) > floor)
-
-    def body(carry):
-        step, rows, cache, tokens, logprobs = carry
-        logits, cache = transformer.apply(config, params, rows.token[:, None], positions=rows.position[:, None],
-                                          cache=cache)
-        logits = logits[:, 0].astype(jnp.float32)
-        scores = logits
-        if not greedy:
-            noise = jax.vmap(lambda key, count: jax.random.gumbel(jax.random.fold_in(key, count), logits.shape[1:]))
-            scores = filters.apply(logits, temperature, top_k, top_p) + noise(rows.key, rows.count)
-        drawn = jnp.argmax(scores, axis=-1).astype(jnp.int32)
-        chosen = jnp.take_along_axis(logits, drawn[:, None], axis=-1)[:, 0]
-        tokens = tokens.at[step].set(drawn)
-        logprobs = logprobs.at[step].set(chosen - jax.nn.logsumexp(logits, axis=-1))
-        live = ~rows.done
-        count = rows.count + live
-        rows = _Rows(jnp.where(live, drawn, rows.token), rows.position + live, count,
-                     rows.done | jnp.isin(drawn, stop_ids) | (count >= max_new_tokens), rows.key)
-        return step + 1, rows, cache, tokens, logprobs
-
-    start = (0, rows, cache, jnp.zeros(shape, jnp.int32), jnp.zeros(shape, jnp.float32))
-    _, rows, cache, tokens, logprobs = jax.lax.while_loop(running, body, start)
-    return rows, cache, (tokens, logprobs)
-
-
-@jax.jit
-def _keys(seed: jax.Array, pairs: jax.Array) -> jax.Array:
-    """Typed keys [B] of (id, sample) pairs [B, 2] uint32."""
-    key = jax.random.key(seed)
-    return jax.vmap(lambda pair: jax.random.fold_in(jax.random.fold_in(key, pair[0]), pair[1]))(pairs)
-
-
-def _constrain(cache: kv_cache.Cache) -> kv_cache.Cache:
-    return kv_cache.Cache(*(rules.constrain(part, kv_cache.AXES) for part in cache))
-
-
-def _check(config: SamplingConfig, prompts: Sequence[Sequence[int]], ids: Sequence[int] | None) -> None:
+def _check(model_config: ModelConfig, config: SamplingConfig, prompts: Sequence[Sequence[int]],
+           ids: Sequence[int] | None) -> None:
     filters.check(config.top_k, config.top_p)
     if not config.temperature >= 0:
         raise ValueError(f"temperature={config.temperature}: expected 0 (greedy) or a positive number")
@@ -339,3 +267,8 @@ def _check(config: SamplingConfig, prompts: Sequence[Sequence[int]], ids: Sequen
     for index, prompt in enumerate(prompts):
         if not len(prompt):
             raise ValueError(f"prompt {index} is empty: expected at least one token to continue from")
+        if len(prompt) + config.max_new_tokens > model_config.max_length:
+            raise ValueError(f"prompt {index} has {len(prompt)} tokens, and max_new_tokens={config.max_new_tokens}: "
+                             f"together more than the model's context of {model_config.max_length} "
+                             "(max_position_embeddings of its config.json); lower max_new_tokens, or leave the prompt "
+                             "out")

@@ -83,10 +83,12 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
     runs.need(config, "problems", "rollouts")
     problems = {problem.id: problem for problem in records.read(config.problems, Problem)}
     examples = unlabelled(problems, records.read(config.rollouts, Rollout))
-    records.write(workdir / "examples.jsonl", examples)
-    judge.run(dataclasses.replace(config.judge, examples=str(workdir / "examples.jsonl")), workdir)
-    made = pairs(examples, records.read(workdir / "judgements.jsonl", Judgement))
-    records.write(workdir / "pairs.jsonl", made)
+    runs.write(workdir / "examples.jsonl", examples)
+    judging = dataclasses.replace(config.judge, examples=str(workdir / "examples.jsonl"))
+    _, judgements, counts = judge.judge_file(judging, workdir)
+    runs.report(counts)
+    made = pairs(examples, judgements)
+    runs.write(workdir / "pairs.jsonl", made)
     num_problems = len({example.problem_id for example in examples})
     summary = {"responses": len(examples), "problems": num_problems, "pairs": len(made),
                "problems_without_pair": num_problems - len(made)}

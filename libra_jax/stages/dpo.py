@@ -1,6 +1,8 @@
 """Direct preference optimisation of a policy on pairs that a judge ordered: checkpoint + PreferencePair -> checkpoint.
 
     libra dpo --workdir=DIR --config.checkpoint=FOLDER --config.pairs=pairs.jsonl
+
+On several hosts each holds all pairs and feeds its own share of the rows of a batch.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from libra_jax.judging.prompt import load_template
 from libra_jax.model import transformer
 from libra_jax.model.config import ModelConfig
 from libra_jax.objectives import dpo
+from libra_jax.parallel import mesh as meshes
 from libra_jax.records import PreferencePair
 from libra_jax.text import chat
 from libra_jax.text import tokenizer as tokenizers
@@ -64,23 +67,21 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
             fitting.append(talks)
     if not fitting:
         raise ValueError(f"{config.pairs}: no pair of at most sequence_length={config.sequence_length} tokens")
-    hosts = jax.process_count()
-    share = config.batch_size // hosts
-    rows = {name: value[jax.process_index()::hosts] for name, value in
-            to_rows(fitting, config.train).items()}
-    num_rows = len(rows["tokens"])
-    reference: list[np.ndarray] = []
+    rows = to_rows(fitting, config.train)
+    shares, own = meshes.shares(config.batch_size, meshes.make(config.train.mesh))
+    mine = shares[own]
+    reference: list[np.ndarray] = []  # of all pairs
 
     def prepare(model: ModelConfig, params: Any, mesh: jax.sharding.Mesh) -> None:
-        score = jax.jit(lambda params, part: summed(model, params, part, config.train.logit_chunk),
-                        out_shardings=jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(("data", "fsdp"))))
-        for start in range(0, -(-len(fitting) // hosts), share):  # as often on every host, and one shape alone
-            part = {name: value[np.arange(start, start + share) % num_rows] for name, value in rows.items()}
-            reference.append(steps.host_rows(score(params, steps.put(part, mesh))))
+        whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())  # any host may feed any pair later
+        score = jax.jit(lambda params, part: summed(model, params, part, config.train.logit_chunk), out_shardings=whole)
+        for start in range(0, len(fitting), config.batch_size):  # one shape alone
+            part = {name: value[(start + mine) % len(fitting)] for name, value in rows.items()}
+            reference.append(np.asarray(score(params, steps.put(part, mesh))))
 
     def batch_at(number: int, params: Any) -> dict:
         del params
-        chosen = tasks.batch_indices(config.train.seed, number, share, num_rows)
+        chosen = tasks.batch_indices(config.train.seed, number, config.batch_size, len(fitting))[mine]
         batch = {name: value[chosen] for name, value in rows.items()}
         return batch | {"reference": np.concatenate(reference)[chosen], "denominator": np.float32(config.batch_size)}
 

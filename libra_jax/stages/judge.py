@@ -26,7 +26,7 @@ from libra_jax.sampling import engine
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-    """Who judges what, and how; the last five are for "model" alone.
+    """Who judges what, and how; the last six are for "model" alone.
 
     Attributes:
       examples: JSON lines of JudgingExample; labels are not looked at.
@@ -35,7 +35,7 @@ class Config:
       checkpoint: folder in Hugging Face format, with its tokenizer.
       template: a name in judging/prompt.py.
       thinking: without, the judge gets an empty thought and gives its verdict at once.
-      num_devices: rows are spread over so many devices.
+      mesh, compute_dtype: as in the rollout stage.
       sampling: how to draw; `num_samples` votes an example.
     """
 
@@ -45,7 +45,8 @@ class Config:
     checkpoint: str = ""
     template: str = "libra"
     thinking: bool = True
-    num_devices: int = 1
+    mesh: meshes.MeshConfig = meshes.MeshConfig(data=-1, fsdp=1)
+    compute_dtype: Literal["float32", "bfloat16"] = "float32"
     sampling: engine.SamplingConfig = model.ModelJudgeConfig().sampling
 
 
@@ -63,11 +64,13 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
 def judge_file(config: Config, workdir: pathlib.Path) -> tuple[list[JudgingExample], list[Judgement], dict]:
     """Judges the examples of `config` into judgements.jsonl of `workdir`, going on where a killed run stopped.
 
-    Returns the examples, all their judgements, and counts.
+    Returns the examples, all their judgements, and counts. Several processes judge together: each has all judgements,
+    and the first one writes.
     """
     runs.need(config, "examples", *(["checkpoint"] if config.judge == "model" else []))
     examples, broken = runs.read(config.examples, JudgingExample, workdir)
-    out = runs.resume(workdir / "judgements.jsonl", Judgement, config, inputs=("examples", "checkpoint"))
+    out = runs.resume(workdir / "judgements.jsonl", Judgement, config, inputs=("examples", "checkpoint"),
+                      together=True)
     judgements = list(out.done)
     if not out.finished:
         for judgement in make(config).judge(examples, skip=len(out.done)):
@@ -87,8 +90,9 @@ def make(config: Config) -> Judge:
         return dataclasses.replace(judge, name=config.name or judge.name)
     name = config.name or pathlib.Path(config.checkpoint).name
     how = model.ModelJudgeConfig(name=name, thinking=config.thinking, sampling=config.sampling)
-    template, mesh = load_template(config.template), meshes.over_rows(config.num_devices)
-    return model.load(config.checkpoint, how, template, mesh=mesh, progress=engine.to_stderr(f"judge {name}"))
+    template, mesh = load_template(config.template), meshes.for_sampling(config.mesh)
+    return model.load(config.checkpoint, how, template, mesh=mesh, compute_dtype=config.compute_dtype,
+                      progress=engine.to_stderr(f"judge {name}"))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -11,9 +11,11 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 from collections.abc import Sequence
+from typing import Literal
 
 from libra_jax import config as configs
 from libra_jax import records, runs
+from libra_jax.parallel import mesh as meshes
 from libra_jax.sampling import engine, rejection
 from libra_jax.stages import judge
 
@@ -24,7 +26,7 @@ class Config:
 
     Attributes:
       examples: JSON lines of JudgingExample, with labels.
-      checkpoint, template, name, num_devices: as in the judge stage.
+      checkpoint, template, name, mesh, compute_dtype: as in the judge stage.
       sampling: how to draw; `num_samples` judgements an example.
       rejection: what is kept.
     """
@@ -33,7 +35,8 @@ class Config:
     checkpoint: str = ""
     template: str = "libra"
     name: str = ""
-    num_devices: int = 1
+    mesh: meshes.MeshConfig = meshes.MeshConfig(data=-1, fsdp=1)
+    compute_dtype: Literal["float32", "bfloat16"] = "float32"
     sampling: engine.SamplingConfig = engine.SamplingConfig(max_new_tokens=4096, num_samples=8)
     rejection: rejection.RejectionConfig = rejection.RejectionConfig()
 
@@ -45,12 +48,14 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
     Errors as in the judge stage.
     """
     judging = judge.Config(examples=config.examples, checkpoint=config.checkpoint, template=config.template,
-                           name=config.name, num_devices=config.num_devices, sampling=config.sampling)
+                           name=config.name, mesh=config.mesh, compute_dtype=config.compute_dtype,
+                           sampling=config.sampling)
     examples, judgements, summary = judge.judge_file(judging, workdir)
     kept, stats = rejection.select(examples, judgements, config.rejection)
     counts = dataclasses.asdict(stats) | {"never_right": list(stats.never_right)}
-    records.write_json(workdir / "rejection.json", counts)
-    records.write(workdir / "kept.jsonl", kept)
+    if runs.is_first():
+        records.write_json(workdir / "rejection.json", counts)
+    runs.write(workdir / "kept.jsonl", kept)
     summary = counts | {"never_right": len(stats.never_right), "broken_lines": summary["broken_lines"],
                         "path": str(workdir / "kept.jsonl")}
     runs.report(summary)

@@ -4,7 +4,11 @@
 
 Each step draws groups of judgements from the current parameters, rewards verdicts that are the label (plus the length
 term), and updates. Groups of equal rewards teach nothing and are drawn again (DAPO's dynamic sampling). `train` does
-the same for any prompts and any reward. Sampling and training share the devices of one host.
+the same for any prompts and any reward.
+
+Sampling and training share all devices of all hosts, and the parameters stay spread over them. Every host gets all
+samples, in one order, rewards them alike and packs the same batch, of whose rows it feeds its own share. (So each host
+reads all prompts: every device program gets them all.)
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ from libra_jax.judging.prompt import load_template
 from libra_jax.model import transformer
 from libra_jax.model.config import ModelConfig
 from libra_jax.objectives import grpo
+from libra_jax.parallel import mesh as meshes
 from libra_jax.records import JudgingExample
 from libra_jax.sampling import engine
 from libra_jax.text import tokenizer as tokenizers
@@ -113,14 +118,21 @@ def train(config: Config, prompts: Sequence[Sequence[int]], stop_ids: Sequence[i
     """GRPO of `config.checkpoint` on prompts of token ids under `reward`, to which the length term is added.
 
     `config.examples` and `config.template` are not looked at. `reward` must be a function of its arguments alone, or a
-    resumed run is not the same run. Samples are packed into rows of one length, whose number is rounded up to one of
-    a few, so that few programs train. Returns the last metrics; ValueError for settings that cannot be.
+    resumed run is not the same run, and several hosts, each of which calls it, would not agree. Samples are packed into
+    rows of one length, whose number is rounded up to one of a few, so that few programs train. Returns the last
+    metrics; ValueError for settings that cannot be.
     """
     check(config, prompts)
-    how, heat = config.grpo, config.sampling.temperature
     drawer = Drawer(config, prompts, stop_ids, reward)
+    return training.fit(config, objective(config), drawer.batch_at, label, workdir, inputs=inputs,
+                        prepare=drawer.prepare, updates=config.updates)
 
-    def loss_fn(model: ModelConfig) -> steps.LossFn:
+
+def objective(config: Config) -> Callable[[ModelConfig], steps.LossFn]:
+    """The loss of a step for a model, of batches as `to_batch` and Drawer.batch_at make them."""
+    how, heat = config.grpo, config.sampling.temperature
+
+    def for_model(model: ModelConfig) -> steps.LossFn:
         def loss(params, batch):
             logprobs = _logprobs(model, params, batch, heat, config.train.logit_chunk)
             old = batch.get("old_logprobs", jax.lax.stop_gradient(logprobs))
@@ -133,15 +145,19 @@ def train(config: Config, prompts: Sequence[Sequence[int]], stop_ids: Sequence[i
                              denominator=batch["denominator"])
         return loss
 
-    return training.fit(config, loss_fn, drawer.batch_at, label, workdir, inputs=inputs, prepare=drawer.prepare,
-                   updates=config.updates)
+    return for_model
+
+
+def scorer(config: Config, model: ModelConfig, mesh: jax.sharding.Mesh) -> Callable[[Any, dict, float], jax.Array]:
+    """Jitted (parameters, batch, temperature) -> log-probabilities [rows, T] of its tokens, laid out as its rows."""
+    rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(("data", "fsdp")))
+    return jax.jit(lambda params, batch, heat: _logprobs(model, params, batch, heat, config.train.logit_chunk),
+                   out_shardings=rows)
 
 
 def check(config: Config, prompts: Sequence[Sequence[int]]) -> None:
     """ValueError for settings with which GRPO cannot learn or run; the message names the remedy."""
     sampling = config.sampling
-    if jax.process_count() > 1:
-        raise ValueError(f"{jax.process_count()} processes: RL samples and trains on one host; start one process")
     if not prompts:
         raise ValueError(f"no prompt of at most prompt_length={config.prompt_length} tokens; raise it, or give some")
     if sampling.temperature <= 0 or sampling.top_k or sampling.top_p != 1.0 or sampling.num_samples < 2:
@@ -150,7 +166,7 @@ def check(config: Config, prompts: Sequence[Sequence[int]]) -> None:
                          "no filters (top_k=0, top_p=1) and groups of at least 2 samples")
     rewards.length_term(0, config.grpo.length_expected, config.grpo.length_maximum)
     training.check_rows(config.groups * sampling.num_samples, config.train, "groups * sampling.num_samples",
-                   updates=config.updates)
+                        updates=config.updates)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -198,11 +214,8 @@ class Drawer:
         """Binds the model; keeps its first parameters where the KL term needs a reference."""
         self.model, self.mesh = model, mesh
         self.reference = params if self.config.grpo.kl_weight else None
-        rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(("data", "fsdp")))
-        chunk, ways = self.config.train.logit_chunk, mesh.shape["data"] * mesh.shape["fsdp"]
-        self.score = jax.jit(lambda params, batch, heat: _logprobs(model, params, batch, heat, chunk),
-                             out_shardings=rows)
-        unit = self.config.updates * ways * self.config.train.accumulation
+        self.score = scorer(self.config, model, mesh)
+        unit = self.config.updates * mesh.shape["data"] * mesh.shape["fsdp"] * self.config.train.accumulation
         most = self.config.groups * self.config.sampling.num_samples * self.longest / self.length
         self.row_step = math.ceil(most / (8 * unit)) * unit
 
@@ -230,7 +243,10 @@ class Drawer:
         }
 
     def batch_at(self, number: int, params: Any) -> dict[str, Any]:
-        """The batch of step `number`: groups of unequal rewards, at most `groups` of them, and what was measured."""
+        """The batch of step `number`: groups of unequal rewards, at most `groups` of them, and what was measured.
+
+        Of its rows, those that this host feeds.
+        """
         config, heat = self.config, self.config.sampling.temperature
         useful: list[Group] = []
         turns = []
@@ -244,6 +260,9 @@ class Drawer:
         if config.updates > 1:  # mix long and short ones over the parts
             order = np.random.default_rng([config.train.seed, number]).permutation(len(batch["tokens"]))
             batch = {name: value[order] for name, value in batch.items()}
+        denominator = np.float32(max(batch["loss_mask"].sum() / config.updates, 1))  # of all hosts
+        shares, own = meshes.shares(len(batch["tokens"]), self.mesh)
+        batch = {name: value[shares[own]] for name, value in batch.items()}
         wanted = {"old_logprobs": (params, heat)} if config.updates > 1 else {}
         wanted |= {"plain_logprobs": (params, 1.0)} if heat != 1.0 else {}
         wanted |= {"reference_logprobs": (self.reference, heat)} if self.reference is not None else {}
@@ -251,7 +270,7 @@ class Drawer:
             fed = steps.put({name: batch[name] for name in ("tokens", "positions", "segment_ids")}, self.mesh)
             batch |= {name: steps.host_rows(self.score(of, fed, at)) for name, (of, at) in wanted.items()}
         metrics = {name: float(np.mean([measured[name] for measured in turns])) for name in turns[0]}
-        batch["denominator"] = np.float32(max(batch["loss_mask"].sum() / config.updates, 1))
+        batch["denominator"] = denominator
         return batch | {f"metric/{name}": value for name, value in metrics.items()} | {"metric/draws": len(turns)}
 
 

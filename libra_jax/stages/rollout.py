@@ -10,6 +10,9 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
 
 from libra_jax import config as configs
 from libra_jax import runs
@@ -32,7 +35,8 @@ class Config:
       checkpoint: folder in Hugging Face format, with its tokenizer.
       policy: the name that rollouts carry; default: the checkpoint's folder name.
       template: a name in judging/prompt.py.
-      num_devices: rows are spread over so many devices.
+      mesh: over all devices of all hosts; by default each device holds a copy of the model. `tensor`, `fsdp`: parts.
+      compute_dtype: of the model's parameters and computation.
       sampling: how to draw.
     """
 
@@ -40,7 +44,8 @@ class Config:
     checkpoint: str = ""
     policy: str = ""
     template: str = "libra"
-    num_devices: int = 1
+    mesh: meshes.MeshConfig = meshes.MeshConfig(data=-1, fsdp=1)
+    compute_dtype: Literal["float32", "bfloat16"] = "float32"
     sampling: engine.SamplingConfig = engine.SamplingConfig(max_new_tokens=1024, num_samples=4)
 
 
@@ -48,16 +53,19 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
     """Writes rollouts.jsonl to `workdir`; returns counts and where it lies.
 
     Broken input lines are set aside in problems.rejected.jsonl and counted. Raises ValueError when what an earlier,
-    killed run left is of another config, for a missing path in the config, or for a file without a whole line.
+    killed run left is of another config, for a missing path in the config, or for a file without a whole line. Several
+    processes make the same rollouts together, and the first one writes.
     """
     runs.need(config, "problems", "checkpoint")
     problems, broken = runs.read(config.problems, Problem, workdir)
     policy = config.policy or pathlib.Path(config.checkpoint).name
-    out = runs.resume(workdir / "rollouts.jsonl", Rollout, config, inputs=("problems", "checkpoint"))
+    out = runs.resume(workdir / "rollouts.jsonl", Rollout, config, inputs=("problems", "checkpoint"),
+                      together=True)
     if not out.finished:
         tokenizer, template = tokenizers.load(config.checkpoint), load_template(config.template)
-        mesh = meshes.over_rows(config.num_devices)
-        model_config, params = hf.load(config.checkpoint, mesh=mesh)
+        mesh = meshes.for_sampling(config.mesh)
+        model_config, params = hf.load(config.checkpoint, mesh=mesh, dtype=np.dtype(config.compute_dtype),
+                                       compute_dtype=config.compute_dtype)
         prompts = [chat.render(tokenizer, template.solving(problem.question), open_last=True).tokens
                    for problem in problems]
         samples = engine.generate(model_config, params, prompts, config.sampling, stop_ids=tokenizer.stop_ids,

@@ -3,12 +3,18 @@
     libra sft --workdir=DIR --config.checkpoint=FOLDER --config.examples=train.jsonl --config.kept=kept.jsonl
 
 Writes export/ (Hugging Face format), metrics.jsonl, tensorboard/ and checkpoints/. A killed run goes on bit for bit.
+
+On several hosts batch number n is the same rows, whatever the number of hosts. For that, each host measures its shard
+of the conversations, the lengths (not the tokens) are told to all, and all make the same plan of rows; then each host
+renders the rows that it feeds, and no other. Both go through SeqIO, whose shards are disjoint and together everything.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import pathlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -17,14 +23,17 @@ import numpy as np
 from libra_jax import config as configs
 from libra_jax import runs
 from libra_jax.data import packing, tasks
-from libra_jax.judging.prompt import load_template
+from libra_jax.judging.prompt import Template, load_template
 from libra_jax.model import transformer
+from libra_jax.model.config import ModelConfig
 from libra_jax.objectives import sft
+from libra_jax.parallel import mesh as meshes
 from libra_jax.records import Judgement, JudgingExample
 from libra_jax.text import chat
 from libra_jax.text import tokenizer as tokenizers
 from libra_jax.train import optimizer as optimizers
 from libra_jax.train import run as training
+from libra_jax.train import step as steps
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,9 +62,45 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
     training.check_rows(config.batch_size, config.train, "batch_size")
     words, template = tokenizers.load(config.checkpoint), load_template(config.template)
     given, broken = runs.read(config.examples, JudgingExample, workdir)
-    kept_judgements, also_broken = runs.read(config.kept, Judgement, workdir)
+    kept, also_broken = runs.read(config.kept, Judgement, workdir)
+    talks = Conversations(words, template, _paired(config, given, kept))
+    counts = measure(talks, words.vocab_size)
+    fitting = np.flatnonzero(counts[:, 0] <= config.sequence_length)
+    if not len(fitting):
+        raise ValueError(f"{config.kept}: each of the {len(talks)} conversations is longer than sequence_length="
+                         f"{config.sequence_length} tokens; raise it")
+    rows = [fitting[members] for members in packing.plan(counts[fitting, 0], config.sequence_length)]
+    trained = np.array([counts[members, 1].sum() for members in rows])
+    feed = Feed(config, talks, rows, words.vocab_size)
+
+    def batch_at(number: int, params: Any) -> dict:
+        del params
+        return feed(number) | {"denominator": np.float32(trained[feed.chosen(number)].sum())}
+
+    last = training.fit(config, objective(config), batch_at, "sft", workdir, inputs=("checkpoint", "examples", "kept"))
+    summary = {"judgements": len(fitting), "too_long": len(talks) - len(fitting), "broken_lines": broken + also_broken,
+               "rows": len(rows), **last, "path": str(workdir / "export")}
+    runs.report(summary)
+    return summary
+
+
+def objective(config: Config) -> Callable[[ModelConfig], steps.LossFn]:
+    """The loss of a step for a model, of batches as packing.pack gives them and a `denominator`."""
+    def for_model(model: ModelConfig) -> steps.LossFn:
+        def loss(params, batch):
+            logprobs = transformer.token_logprobs(model, params, batch["tokens"], positions=batch["positions"],
+                                                  segment_ids=batch["segment_ids"], chunk=config.train.logit_chunk)
+            return sft.loss(logprobs, batch["loss_mask"], batch["denominator"])
+        return loss
+
+    return for_model
+
+
+def _paired(config: Config, given: Sequence[JudgingExample], kept_judgements: Sequence[Judgement]
+            ) -> list[tuple[JudgingExample, Judgement]]:
+    """Each kept judgement with its example. ValueError for one of an unknown example, or that is not right."""
     examples = {example.id: example for example in given}
-    rendered, too_long = [], 0
+    pairs = []
     for kept in kept_judgements:
         if kept.example_id not in examples:
             raise ValueError(f"{config.kept}: example {kept.example_id!r} is not in {config.examples} (or its line is "
@@ -65,38 +110,83 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
         if kept.verdict == "unparsed" or label not in (None, kept.verdict):
             raise ValueError(f"{config.kept}: a judgement of {kept.example_id!r} says {kept.verdict!r}, the label is "
                              f"{label!r}; give the kept.jsonl of `libra reject`, not its judgements.jsonl")
-        talk = chat.render(words, template.judging_target(example.question, example.response, kept.thought,
-                                                          kept.verdict))
-        if len(talk.tokens) > config.sequence_length:
-            too_long += 1
-            continue
-        rendered.append({"tokens": np.array(talk.tokens, np.int32), "loss_mask": np.array(talk.loss_mask, np.int32)})
-    if too_long and not rendered:
-        raise ValueError(f"{config.kept}: each of the {too_long} conversations is longer than sequence_length="
-                         f"{config.sequence_length} tokens; raise it")
-    hosts = jax.process_count()
-    mine = tasks.read("judging_sft", rendered, words.vocab_size, shard=jax.process_index(), num_shards=hosts)
-    rows = packing.pack([(item["tokens"], item["loss_mask"].astype(bool)) for item in mine], config.sequence_length)
-    num_rows = len(rows["tokens"])
+        pairs.append((example, kept))
+    return pairs
 
-    def batch_at(number: int, params: Any) -> dict:
-        del params
-        chosen = tasks.batch_indices(config.train.seed, number, config.batch_size // hosts, num_rows)
-        batch = {name: value[chosen] for name, value in rows.items()}
-        return batch | {"denominator": training.over_hosts(batch["loss_mask"].sum())}
 
-    def loss_fn(model):
-        def loss(params, batch):
-            logprobs = transformer.token_logprobs(model, params, batch["tokens"], positions=batch["positions"],
-                                                  segment_ids=batch["segment_ids"], chunk=config.train.logit_chunk)
-            return sft.loss(logprobs, batch["loss_mask"], batch["denominator"])
-        return loss
+class Conversations(Sequence):
+    """Kept judgements as int32 tokens [n] and loss_mask [n], each rendered when it is asked for."""
 
-    last = training.fit(config, loss_fn, batch_at, "sft", workdir, inputs=("checkpoint", "examples", "kept"))
-    summary = {"judgements": len(rendered), "too_long": too_long, "broken_lines": broken + also_broken,
-               "rows": num_rows, **last, "path": str(workdir / "export")}
-    runs.report(summary)
-    return summary
+    def __init__(self, words: tokenizers.Tokenizer, template: Template,
+                 pairs: Sequence[tuple[JudgingExample, Judgement]]):
+        self.words, self.template, self.pairs = words, template, pairs
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        example, kept = self.pairs[index]
+        talk = chat.render(self.words, self.template.judging_target(example.question, example.response, kept.thought,
+                                                                    kept.verdict))
+        return {"tokens": np.array(talk.tokens, np.int32), "loss_mask": np.array(talk.loss_mask, np.int32)}
+
+
+def measure(talks: Sequence[dict[str, np.ndarray]], vocab_size: int) -> np.ndarray:
+    """[conversations, 2] int32: tokens of each, and tokens trained on. Each host renders its shard of them."""
+    host, hosts = jax.process_index(), jax.process_count()
+    counts = np.zeros((len(talks), 2), np.int32)
+    mine = tasks.read("judging_sft_lengths", talks, vocab_size, shard=host, num_shards=hosts,
+                      features=("tokens", "loss_mask"))
+    for place, talk in zip(range(host, len(talks), hosts), mine, strict=True):
+        counts[place] = len(talk["tokens"]), talk["loss_mask"].sum()
+    return training.over_hosts(counts)
+
+
+class Feed:
+    """This host's rows of each batch, rendered and packed by a SeqIO task that reads ahead.
+
+    Batches are asked for in order; a first one, or one out of order, opens the task anew. `rows` holds the
+    conversations of each row.
+    """
+
+    def __init__(self, config: Config, talks: Sequence[dict[str, np.ndarray]], rows: Sequence[np.ndarray],
+                 vocab_size: int):
+        self.config, self.talks, self.rows, self.vocab_size = config, talks, rows, vocab_size
+        self.shares, self.own = meshes.shares(config.batch_size, meshes.make(config.train.mesh))
+        self._stream: Iterator[dict[str, np.ndarray]] = iter(())
+        self._next = -1
+        # [batch_size] the rows of batch `number`, of all hosts; each row of a batch asks for it.
+        self.chosen = functools.lru_cache(maxsize=8)(lambda number: tasks.batch_indices(
+            config.train.seed, number, config.batch_size, len(rows)))
+
+    def __call__(self, number: int) -> dict[str, np.ndarray]:
+        """As packing.pack, [this host's share of the batch, sequence_length]."""
+        if number != self._next:
+            self._stream = tasks.read("judging_sft", _Turns(self, number), self.vocab_size, shard=self.own,
+                                      num_shards=len(self.shares), batch_size=len(self.shares[0]),
+                                      features=list(packing.empty(0, 0)))
+        self._next = number + 1
+        batch = next(self._stream)
+        return batch | {"loss_mask": batch["loss_mask"].astype(bool)}
+
+
+class _Turns(Sequence):
+    """The rows of all batches from `first` on, each packed when it is asked for; the hosts' shares take turns."""
+
+    def __init__(self, feed: Feed, first: int):
+        self.feed, self.first = feed, first
+
+    def __len__(self) -> int:
+        return max(0, self.feed.config.train.num_steps - self.first) * self.feed.config.batch_size
+
+    def __getitem__(self, place: int) -> dict[str, np.ndarray]:
+        feed = self.feed
+        batch, place = divmod(place, feed.config.batch_size)
+        turn, share = divmod(place, len(feed.shares))
+        members = feed.rows[feed.chosen(self.first + batch)[feed.shares[share][turn]]]
+        talks = [feed.talks[index] for index in members]
+        row = packing.pack([(talk["tokens"], talk["loss_mask"]) for talk in talks], feed.config.sequence_length)
+        return {name: value[0].astype(np.int32) for name, value in row.items()}  # what was planned as a row is one
 
 
 def main(argv=None) -> int:

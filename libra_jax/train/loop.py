@@ -2,48 +2,75 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 
-from libra_jax.train import checkpoint, metrics
+from libra_jax.train import checkpoint, metrics, preemption
 from libra_jax.train import step as steps
 from libra_jax.train.state import TrainState
 
 
 def fit(state: TrainState, step: Callable, batch_at: Callable[[int, Any], dict], num_steps: int, *, label: str,
-        workdir: pathlib.Path, mesh: jax.sharding.Mesh, save_every: int = 0, updates: int = 1) -> TrainState:
-    """Runs until `num_steps` batches are done, from the newest checkpoint in `workdir`/checkpoints if there is one.
+        workdir: pathlib.Path, mesh: jax.sharding.Mesh, save_every: int = 0, updates: int = 1,
+        max_skipped: int = 3) -> TrainState:
+    """Runs until `num_steps` batches are done, from the newest whole checkpoint in `workdir`/checkpoints if any.
 
     `batch_at(n, params)` gives the host batch number n (from 0) as a pure function of n and, for RL, of the parameters
     before it; entries that start with "metric/" are logged instead of being fed. Each batch is cut into `updates`
-    equal parts of its rows, one optimizer step each; metrics are their mean. `save_every` 0: no checkpoints.
+    equal parts of its rows, one optimizer step each; metrics are their mean. `save_every` 0: no checkpoints, but for
+    that of a SIGTERM, after which the run saves, raises preemption.Preempted and goes on when it is started again.
+    ValueError when `max_skipped` steps in a row had a loss or gradient that is not finite: the last such batch of each
+    host is left in `workdir`/skipped. OSError when a checkpoint cannot be written.
     """
-    saver = checkpoint.Checkpointer(workdir / "checkpoints", every=save_every)
-    state = saver.restore(state)
-    first = int(state.step) // updates
-    writer = None  # one host writes for all
-    if jax.process_index() == 0:
-        writer = metrics.Writer(workdir, label=label, first_step=first, num_steps=num_steps)
-    for number in range(first, num_steps):
-        batch = batch_at(number, state.params)
-        extra = {name.removeprefix("metric/"): value for name, value in batch.items() if name.startswith("metric/")}
-        fed = {name: value for name, value in batch.items() if not name.startswith("metric/")}
-        measured = []
-        for part in range(updates):
-            rows = {name: value[part::updates] if np.ndim(value) else value for name, value in fed.items()}
-            state, values = step(state, steps.put(rows, mesh))
-            measured.append(values)
-        means = jax.tree.map(lambda *values: float(np.mean(values)), *jax.device_get(measured))
-        if writer:
-            writer.write(number + 1, extra | means)
-        saver.save(number + 1, state)
-    saver.close()
-    if writer:
-        writer.close()
+    if max_skipped < 1:
+        raise ValueError(f"max_skipped={max_skipped}: expected at least 1")
+    with contextlib.ExitStack() as stack:
+        notice = stack.enter_context(preemption.Notice())
+        saver = stack.enter_context(contextlib.closing(
+            checkpoint.Checkpointer(workdir / "checkpoints", every=save_every)))
+        state = saver.restore(state)
+        first = int(state.step) // updates
+        writer = None  # one host writes for all
+        if jax.process_index() == 0:
+            writer = stack.enter_context(contextlib.closing(
+                metrics.Writer(workdir, label=label, first_step=first, num_steps=num_steps)))
+
+        def stop(done: int) -> None:
+            saver.save(done, state, now=True)
+            saver.wait()
+            print(f"{label}: stopped by SIGTERM after step {done}/{num_steps}, saved in {workdir}/checkpoints; run the "
+                  "same command to go on", file=sys.stderr, flush=True)
+            raise preemption.Preempted
+
+        for number in range(first, num_steps):
+            try:
+                with notice.at_once():
+                    batch = batch_at(number, state.params)
+            except preemption.Preempted:
+                stop(number)
+            extra = {name.removeprefix("metric/"): value for name, value in batch.items() if name.startswith("metric/")}
+            fed = {name: value for name, value in batch.items() if not name.startswith("metric/")}
+            measured = []
+            for part in range(updates):
+                rows = {name: value[part::updates] if np.ndim(value) else value for name, value in fed.items()}
+                state, values = step(state, steps.put(rows, mesh))
+                measured.append(values)
+            means = jax.tree.map(lambda *values: float(np.mean(values)), *jax.device_get(measured))
+            if writer:
+                writer.write(number + 1, extra | means, keep=saver.due(number + 1))
+            if means["skipped"] and int(state.skipped) >= max_skipped:
+                raise ValueError(_diverged(number + 1, int(state.skipped), max_skipped, fed, workdir))
+            saver.save(number + 1, state)
+            if number + 1 == num_steps:
+                saver.wait()  # a SIGTERM in this time counts too
+            if notice.agreed():
+                stop(number + 1)
     return state
 
 
@@ -51,3 +78,14 @@ def last_metrics(workdir: pathlib.Path) -> dict[str, float]:
     """The last row of a run's metrics, without its step number; empty where there is none."""
     rows = metrics.read(workdir / "metrics.jsonl")
     return {name: value for name, value in rows[-1].items() if name != "step"} if rows else {}
+
+
+def _diverged(step: int, skipped: int, limit: int, batch: dict, workdir: pathlib.Path) -> str:
+    """Leaves this host's batch for inspection, and says what happened."""
+    host = f".process_{jax.process_index()}" if jax.process_count() > 1 else ""
+    path = workdir / "skipped" / f"step_{step}{host}.npz"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path, **batch)
+    return (f"step {step}: loss or gradient was not finite {skipped} times in a row (train.max_skipped={limit}); "
+            f"parameters and checkpoints are those before; the batch is in {path}. Look at it, or start in another "
+            "--workdir with a lower train.optimizer.learning_rate")

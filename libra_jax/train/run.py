@@ -14,7 +14,8 @@ from jax.experimental import multihost_utils
 
 from libra_jax import runs
 from libra_jax.model import hf
-from libra_jax.model.config import ModelConfig
+from libra_jax.model.attention import LANES
+from libra_jax.model.config import ModelConfig, Remat
 from libra_jax.parallel import mesh as meshes
 from libra_jax.train import loop
 from libra_jax.train import optimizer as optimizers
@@ -30,7 +31,9 @@ class TrainConfig:
       num_steps: steps of the loop.
       accumulation: parts into which a batch is cut for its gradient.
       save_every: steps between checkpoints; 0 for none.
+      max_skipped: so many steps in a row without a finite loss and gradient, each of them skipped, end the run.
       compute_dtype, remat: of the model (model/config.py).
+      attention: auto is splash attention on TPUs and xla elsewhere (model/attention.py).
       logit_chunk: positions of a row whose logits are held at a time (a large vocabulary needs it); 0 for all.
       seed: of the order of the data.
     """
@@ -38,8 +41,10 @@ class TrainConfig:
     num_steps: int = 100
     accumulation: int = 1
     save_every: int = 50
+    max_skipped: int = 3
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
-    remat: Literal["none", "dots", "full"] = "none"
+    remat: Remat = "none"
+    attention: Literal["auto", "xla", "splash", "splash_interpret"] = "auto"
     logit_chunk: int = 0
     seed: int = 0
     mesh: meshes.MeshConfig = meshes.MeshConfig()
@@ -58,9 +63,10 @@ def fit(config: Any, loss_fn: Callable[[ModelConfig], steps.LossFn], batch_at: C
     """
     how, export = config.train, workdir / "export"
     runs.claim(workdir / "export.config.json", config, inputs=inputs)
-    if not (export / "config.json").exists():
+    if not runs.from_first(lambda: b"whole" if (export / "config.json").exists() else b""):
         mesh = meshes.make(how.mesh)
-        model, params = hf.load(config.checkpoint, mesh=mesh, compute_dtype=how.compute_dtype, remat=how.remat)
+        model, params = hf.load(config.checkpoint, mesh=mesh)
+        model = as_trained(model, how, mesh)
         optimizer = optimizers.make(how.optimizer, how.num_steps * updates)
         step = steps.make(loss_fn(model), optimizer, accumulation=how.accumulation)
         with jax.set_mesh(mesh):  # the model's own constraints on activations hold
@@ -69,29 +75,40 @@ def fit(config: Any, loss_fn: Callable[[ModelConfig], steps.LossFn], batch_at: C
             state = states.create(model, params, optimizer, mesh)
             del params  # the state has its own copy
             state = loop.fit(state, step, batch_at, how.num_steps, label=label, workdir=workdir, mesh=mesh,
-                             save_every=how.save_every, updates=updates)
+                             save_every=how.save_every, updates=updates, max_skipped=how.max_skipped)
         hf.save(export, model, state.params, tokenizer_from=config.checkpoint)
     return loop.last_metrics(workdir)
 
 
+def as_trained(model: ModelConfig, config: TrainConfig, mesh: jax.sharding.Mesh) -> ModelConfig:
+    """The model as `config` computes it on `mesh`."""
+    attention = config.attention
+    if attention == "auto":
+        attention = "splash" if mesh.devices.flat[0].platform == "tpu" else "xla"
+    return dataclasses.replace(model, dtype=config.compute_dtype, remat=config.remat, attention=attention)
+
+
 def round_up(length: int, config: TrainConfig) -> int:
-    """The length of the rows that hold `length` tokens: a multiple of 16, and of `logit_chunk`."""
-    unit = math.lcm(16, config.logit_chunk or 1)
+    """The length of the rows that hold `length` tokens, in parts that logits and (on TPUs) attention divide."""
+    splash = config.attention.startswith("splash") or (config.attention == "auto" and jax.default_backend() == "tpu")
+    unit = math.lcm(LANES if splash else 16, config.logit_chunk or 1) * max(config.mesh.sequence, 1)
     return -(-length // unit) * unit
 
 
-def check_rows(num_rows: int, config: TrainConfig, name: str, *, updates: int = 1) -> None:
-    """ValueError unless batches of `num_rows` (called `name`) fit hosts, devices, updates and accumulation alike."""
-    mesh = meshes.make(config.mesh)
-    ways = mesh.shape["data"] * mesh.shape["fsdp"]
+def check_rows(num_rows: int, config: TrainConfig, name: str, *, updates: int = 1, ways: int = 0) -> None:
+    """ValueError unless batches of `num_rows` (called `name`) fit hosts, devices, updates and accumulation alike.
+
+    `ways`: over how many devices rows are spread; 0: those of this run.
+    """
+    if not ways:
+        mesh = meshes.make(config.mesh)
+        ways = mesh.shape["data"] * mesh.shape["fsdp"]
     unit = updates * ways * config.accumulation
     if num_rows < 1 or num_rows % unit:
         raise ValueError(f"{name}={num_rows}: expected a multiple of {unit} = {updates} updates * {ways} devices "
                          f"(data * fsdp) * {config.accumulation} parts (accumulation), or some devices would idle")
 
 
-def over_hosts(count: int) -> np.float32:
-    """The sum of a count over all hosts, each of which calls this at the same step."""
-    if jax.process_count() == 1:
-        return np.float32(count)
-    return np.float32(multihost_utils.process_allgather(np.asarray(count, np.int32)).sum())
+def over_hosts(counts: np.ndarray) -> np.ndarray:
+    """The sum of int32 counts of any shape over all hosts, which call this together."""
+    return counts if jax.process_count() == 1 else multihost_utils.process_allgather(counts).sum(axis=0)

@@ -35,7 +35,9 @@ def make(loss_fn: LossFn, optimizer: optax.GradientTransformation, *, accumulati
 
     `loss_fn(params, batch)` gives (loss, metrics), each a sum divided by scalars in the batch that count the whole of
     it, so that the parts of a batch add up to the whole. Arrays [B, ...] are cut into `accumulation` parts of B /
-    accumulation rows; scalars go to each part. `grad_norm` joins the metrics.
+    accumulation rows; scalars go to each part. `grad_norm` joins the metrics, and two that are 0 or 1: "skipped", loss
+    or gradient are not finite; "no_signal", the gradient is zero (a batch without any advantage), where AdamW would
+    move on by momentum and decay alone. In both cases only `step` changes, parameters and optimizer stay as they were.
     """
     gradient_of = jax.value_and_grad(loss_fn, has_aux=True)
 
@@ -51,7 +53,7 @@ def make(loss_fn: LossFn, optimizer: optax.GradientTransformation, *, accumulati
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
         if accumulation == 1:
-            (_, metrics), gradient = gradient_of(state.params, batch)
+            (loss, metrics), gradient = gradient_of(state.params, batch)
         else:
             cut, scalars = parts(batch)
             part = {name: value[0] for name, value in cut.items()} | scalars
@@ -61,10 +63,16 @@ def make(loss_fn: LossFn, optimizer: optax.GradientTransformation, *, accumulati
             def add(total, rows):
                 return jax.tree.map(jnp.add, total, gradient_of(state.params, rows | scalars)), None
 
-            ((_, metrics), gradient), _ = jax.lax.scan(add, zero, cut)
+            ((loss, metrics), gradient), _ = jax.lax.scan(add, zero, cut)
+        norm = optax.global_norm(gradient)
+        finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+        learns = finite & (norm > 0)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        metrics = metrics | {"grad_norm": optax.global_norm(gradient)}
-        return TrainState(state.step + 1, params, opt_state), metrics
+        params, opt_state = jax.tree.map(lambda new, old: jnp.where(learns, new, old), (params, opt_state),
+                                         (state.params, state.opt_state))
+        skipped = jnp.where(finite, 0, state.skipped + 1)
+        metrics = metrics | {"grad_norm": norm, "skipped": 1.0 - finite, "no_signal": finite * (1.0 - learns)}
+        return TrainState(state.step + 1, skipped, params, opt_state), metrics
 
     return jax.jit(step, donate_argnums=0)

@@ -114,7 +114,7 @@ gradients = jax.jit(gradient, static_argnums=(0, 5))
 SEGMENTS = jnp.asarray([[1] * 7 + [2] * 3 + [0] * 2] * 4)
 
 
-@pytest.mark.parametrize("change", [{"remat": "dots"}, {"remat": "full", "chunk": 4}])
+@pytest.mark.parametrize("change", [{"remat": "dots"}, {"remat": "full", "chunk": 4}, {"remat": "offload"}])
 def test_rematerialised_gradients_are_the_same(change):
     params = parameters(QWEN3)
     config = dataclasses.replace(QWEN3, remat=change.get("remat", "none"))
@@ -124,18 +124,20 @@ def test_rematerialised_gradients_are_the_same(change):
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 
-@pytest.mark.parametrize(("name", "sizes"), [("qwen3", (2, 2, 2)), ("gemma3", (1, 4, 2)), ("llama", (1, 2, 4))])
-def test_gradients_on_eight_devices_equal_those_on_one(name, sizes):
+@pytest.mark.parametrize(("name", "sizes", "chunk"), [
+    ("qwen3", {"data": 2, "fsdp": 2, "tensor": 2}, 4), ("gemma3", {"fsdp": 4, "tensor": 2}, 0),
+    ("llama", {"fsdp": 2, "tensor": 4}, 2), ("qwen3", {"fsdp": 1, "sequence": 4, "tensor": 2}, 1)])
+def test_gradients_on_eight_devices_equal_those_on_one(name, sizes, chunk):
     config = CONFIGS[name]
     params = parameters(config)
     expected = gradients(config, params, TOKENS, POSITIONS, SEGMENTS, 0)
-    mesh = meshes.make(meshes.MeshConfig(data=sizes[0], fsdp=sizes[1], tensor=sizes[2]))
+    mesh = meshes.make(meshes.MeshConfig(**sizes))
     shardings = transformer.shardings(config, mesh)
     rows = jax.NamedSharding(mesh, jax.P(("data", "fsdp")))
     with jax.set_mesh(mesh):
         batch = jax.device_put((TOKENS, POSITIONS, SEGMENTS), rows)
-        run = jax.jit(gradient, static_argnums=0, out_shardings=(jax.NamedSharding(mesh, jax.P()), shardings))
-        found = run(config, jax.device_put(params, shardings), *batch)
+        run = jax.jit(gradient, static_argnums=(0, 5), out_shardings=(jax.NamedSharding(mesh, jax.P()), shardings))
+        found = run(config, jax.device_put(params, shardings), *batch, chunk)
     assert len(found[1]["blocks"]["feedforward"]["up"].sharding.device_set) == 8
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, atol=2e-6)

@@ -8,7 +8,7 @@ import pytest
 from libra_jax.model import transformer
 from libra_jax.model.config import ModelConfig
 from libra_jax.parallel import mesh as meshes
-from libra_jax.sampling import engine
+from libra_jax.sampling import engine, programs
 from libra_jax.sampling.engine import SamplingConfig, generate
 
 CONFIG = ModelConfig(vocab_size=37, num_layers=2, model_size=32, num_heads=4, num_kv_heads=2, head_size=8,
@@ -116,9 +116,9 @@ def test_eight_devices_draw_what_one_draws(params, prompts):
 
 def test_new_parameters_and_settings_compile_nothing_new(params, prompts):
     run(params, prompts, seed=0)
-    before = engine._decode._cache_size(), engine._prefill._cache_size(), engine._regroup._cache_size()
+    before = [each._cache_size() for each in (programs.decode, programs.prefill, programs.regroup)]
     run(jax.tree.map(lambda x: x + 0.01, params), prompts, seed=3, temperature=0.3)
-    assert before == (engine._decode._cache_size(), engine._prefill._cache_size(), engine._regroup._cache_size())
+    assert before == [each._cache_size() for each in (programs.decode, programs.prefill, programs.regroup)]
 
 
 def test_progress_counts_and_says_how_long(params, prompts, capsys):
@@ -144,3 +144,11 @@ def test_bad_settings_are_refused_at_the_call(params, prompts, settings, message
 def test_an_empty_prompt_is_refused(params):
     with pytest.raises(ValueError, match="prompt 1 is empty"):
         run(params, [[1], []])
+
+
+def test_a_prompt_that_leaves_no_room_in_the_context_is_refused(params):
+    short = dataclasses.replace(CONFIG, max_length=32)
+    fits = generate(short, params, [[1] * 12], SamplingConfig(max_new_tokens=20), stop_ids=())
+    assert len(next(fits).tokens) == 20
+    with pytest.raises(ValueError, match=r"prompt 1 has 13 tokens, and max_new_tokens=20: .*context of 32 .*; lower"):
+        generate(short, params, [[1] * 12, [1] * 13], SamplingConfig(max_new_tokens=20), stop_ids=())

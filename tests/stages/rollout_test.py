@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from libra_jax import records, runs
+from libra_jax.parallel import mesh as meshes
 from libra_jax.records import Problem, Rollout
 from libra_jax.sampling.engine import SamplingConfig
 from libra_jax.stages import rollout
@@ -89,8 +90,8 @@ def test_broken_lines_are_set_aside_and_counted(config, tmp_path):
 def test_missing_paths_and_devices_are_named(config, tmp_path):
     with pytest.raises(ValueError, match=r"--config\.checkpoint is empty"):
         rollout.run(dataclasses.replace(config, checkpoint=""), tmp_path)
-    with pytest.raises(ValueError, match="num_devices=99"):
-        rollout.run(dataclasses.replace(config, num_devices=99), tmp_path)
+    with pytest.raises(ValueError, match="7 does not divide"):
+        rollout.run(dataclasses.replace(config, mesh=meshes.MeshConfig(data=-1, fsdp=7)), tmp_path)
 
 
 def test_a_file_of_broken_lines_alone_is_named(tmp_path, tiny_checkpoint):

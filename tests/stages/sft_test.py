@@ -67,7 +67,7 @@ def test_broken_and_too_long_lines_are_counted_and_set_aside(config, tmp_path):
     train = dataclasses.replace(config.train, num_steps=1, save_every=0)
     summary = sft.run(dataclasses.replace(config, train=train), tmp_path / "out")
     assert (summary["judgements"], summary["too_long"], summary["broken_lines"]) == (24, 1, 1)
-    note = json.loads((tmp_path / "out" / "kept.jsonl.rejected.jsonl").read_text())
+    note = json.loads((tmp_path / "out" / "kept.rejected.jsonl").read_text())
     assert note["line"] == 25
 
 
@@ -99,25 +99,30 @@ def test_a_run_with_another_config_is_refused(config, tmp_path):
         sft.run(other, tmp_path / "out")
 
 
-def test_a_run_killed_at_a_random_moment_goes_on_to_the_same_bytes(config, tmp_path):
+def test_a_run_stopped_at_random_moments_goes_on_to_the_same_bytes(config, tmp_path):
     config = dataclasses.replace(config, train=dataclasses.replace(config.train, num_steps=60, save_every=4))
     flags = [f"--config.{name}={getattr(config, name)}"
              for name in ("examples", "kept", "checkpoint", "template", "sequence_length", "batch_size")]
     flags += ["--config.train.num_steps=60", "--config.train.save_every=4",
               "--config.train.optimizer.learning_rate=0.01", f"--workdir={tmp_path / 'killed'}"]
-    process = subprocess.Popen([sys.executable, "-m", "libra_jax.stages.sft", *flags], env=dict(os.environ),
-                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    lines, moment = tmp_path / "killed" / "metrics.jsonl", random.randrange(1, 50)
-    deadline = time.monotonic() + 120
-    while process.poll() is None and time.monotonic() < deadline:
-        if lines.exists() and lines.read_bytes().count(b"\n") >= moment:
-            break
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (tmp_path / "killed" / "export" / "config.json").exists(), "the run ended before it could be killed"
-    assert lines.read_bytes().count(b"\n") >= moment
+    lines, before = tmp_path / "killed" / "metrics.jsonl", 0
+    moments = sorted(random.sample(range(1, 50), 2))
+    for how, moment in zip((signal.SIGKILL, signal.SIGTERM), moments, strict=True):
+        process = subprocess.Popen([sys.executable, "-m", "libra_jax.stages.sft", *flags], env=dict(os.environ),
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        deadline = time.monotonic() + 120
+        while process.poll() is None and time.monotonic() < deadline:
+            if lines.exists() and lines.stat().st_ino != before and lines.read_bytes().count(b"\n") >= moment:
+                break
+            time.sleep(0.002)
+        process.send_signal(how)
+        _, said = process.communicate(timeout=30)  # what a preemption gives
+        assert not (tmp_path / "killed" / "export" / "config.json").exists(), "the run ended before it was stopped"
+        assert lines.read_bytes().count(b"\n") >= moment
+        before = lines.stat().st_ino  # the run that goes on writes another file
+    # Asked to stop, it saves, and has not failed.
+    assert process.returncode == 0 and "stopped by SIGTERM" in said and "Traceback" not in said, said
     sft.run(config, tmp_path / "killed")
     sft.run(config, tmp_path / "whole")
     for name in ("export/model.safetensors", "export/config.json", "metrics.jsonl"):
-        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), (name, moment)
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), (name, moments)

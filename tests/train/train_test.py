@@ -1,6 +1,7 @@
 """A training run: every step learns, parts add up to the whole, devices agree, and a resumed run is the same run."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -78,6 +79,23 @@ def test_the_first_step_learns_even_at_the_rates_of_rl(tmp_path, rate):
     assert changed > 0.5
 
 
+def test_masters_of_bfloat16_would_not_move_at_the_rates_of_rl():
+    mesh = meshes.make(meshes.MeshConfig(fsdp=1), jax.devices()[:1])
+    adam = optimizer.make(optimizer.OptimizerConfig(learning_rate=1e-6), 1)
+    once = step.make(lambda params, batch: (jnp.sum(params["w"] * batch["x"]), {}), adam)
+    batch = {"x": np.random.default_rng(1).normal(size=(64, 64)).astype(np.float32)}
+    w = np.random.default_rng(0).normal(size=(64, 64)) * 0.02  # as large as the weights of a model are
+    moved = {}
+    for dtype in (jnp.float32, jnp.bfloat16):
+        params = {"w": jnp.asarray(w, dtype)}
+        zero = jnp.zeros((), jnp.int32)
+        start = state.TrainState(step=zero, skipped=zero + 0, params=params, opt_state=adam.init(params))
+        before = jax.device_get(params["w"])
+        end, _ = once(start, step.put(batch, mesh))
+        moved[dtype] = np.mean(before != jax.device_get(end.params["w"]))
+    assert moved[jnp.float32] > 0.9 and moved[jnp.bfloat16] < 0.05, moved
+
+
 def test_the_schedule_rises_to_the_peak_and_falls_to_zero():
     rate = optimizer.schedule(optimizer.OptimizerConfig(learning_rate=1.0, warmup_steps=3, schedule="cosine"), 10)
     np.testing.assert_allclose([rate(i) for i in (0, 1, 3, 10)], [0.25, 0.5, 1.0, 0.0], atol=1e-6)
@@ -89,3 +107,57 @@ def test_the_schedule_rises_to_the_peak_and_falls_to_zero():
 def test_an_accumulation_that_does_not_fit_is_named(tmp_path):
     with pytest.raises(ValueError, match="accumulation=3 does not divide the 8 rows"):
         _run(tmp_path, 1, accumulation=3, save_every=0)
+
+
+def test_a_step_that_is_not_finite_or_has_no_gradient_changes_nothing_but_its_number(toy):
+    mesh = meshes.make(meshes.MeshConfig(fsdp=1), jax.devices()[:1])
+    now, once = toy.start(mesh)
+    good = toy.batch_at(0, jax.device_get(now.params))
+    now, values = once(now, step.put(good, mesh))  # the optimizer has momentum, with which it would move on
+    assert (values["skipped"], values["no_signal"], int(now.skipped)) == (0, 0, 0)
+    nan, huge, zero = (good | {"y": np.full_like(good["y"], value)} for value in (np.nan, 1e30, 0.0))
+    for number, (batch, skipped, no_signal, in_a_row) in enumerate([
+            (nan, 1, 0, 1), (huge, 1, 0, 2), (zero | {"x": 0 * good["x"]}, 0, 1, 0), (nan, 1, 0, 1)], 2):
+        before = jax.device_get(now)
+        now, values = once(now, step.put(batch, mesh))
+        assert (values["skipped"], values["no_signal"]) == (skipped, no_signal), number
+        assert (int(now.step), int(now.skipped)) == (number, in_a_row)
+        assert _gap(before.params, jax.device_get(now.params)) == 0 == _gap(before.opt_state, now.opt_state)
+    before = jax.device_get(now)
+    now, values = once(now, step.put(good, mesh))
+    assert int(now.skipped) == 0 and _gap(before.params, jax.device_get(now.params)) > 0
+
+
+def test_accumulated_parts_of_which_one_is_not_finite_are_skipped_together(toy):
+    mesh = meshes.make(meshes.MeshConfig(fsdp=1), jax.devices()[:1])
+    now, _ = toy.start(mesh)
+    batch = toy.batch_at(0, jax.device_get(now.params))
+    batch["y"][3] = np.inf
+    before = jax.device_get(now)
+    adam = optimizer.make(optimizer.OptimizerConfig(learning_rate=1e-2), toy.STEPS)
+    now, values = step.make(toy.loss, adam, accumulation=4)(now, step.put(batch, mesh))
+    assert values["skipped"] == 1 and _gap(before.params, jax.device_get(now.params)) == 0
+
+
+@pytest.mark.parametrize("limit, stops_after", [(2, 7), (1, 6)])
+def test_too_many_skipped_steps_in_a_row_end_the_run_and_leave_the_batch(toy, tmp_path, limit, stops_after):
+    with pytest.raises(ValueError, match=rf"step {stops_after}: .*not finite {limit} times .*max_skipped={limit}"):
+        toy.run(tmp_path, num_steps=12, save_every=2, max_skipped=limit)
+    rows = metrics.read(tmp_path / "metrics.jsonl")
+    assert [row["skipped"] for row in rows] == [0.0] * 5 + [1.0] * limit and np.isnan(rows[-1]["loss"])
+    assert '"loss": null' in (tmp_path / "metrics.jsonl").read_text()
+    left = np.load(tmp_path / "skipped" / f"step_{stops_after}.npz")
+    assert np.isnan(left["y"]).all() and np.isfinite(left["x"]).all() and left["rows"] == 8
+    with pytest.raises(ValueError, match=rf"step {stops_after}:"):  # it goes on from a whole checkpoint, and ends again
+        toy.run(tmp_path, num_steps=12, save_every=2, max_skipped=limit)
+    whole = toy.run(tmp_path, num_steps=12, save_every=2, max_skipped=3)  # steps 6 and 7 alone are skipped
+    skipped = [row["skipped"] for row in metrics.read(tmp_path / "metrics.jsonl")]
+    assert skipped == [0.0] * 5 + [1.0] * 2 + [0.0] * 5 and int(whole.step) == 12
+    with pytest.raises(ValueError, match="max_skipped=0"):
+        toy.run(tmp_path, max_skipped=0)
+
+
+def test_the_count_of_skipped_steps_outlives_a_kill(toy, tmp_path):
+    toy.run(tmp_path, num_steps=6, save_every=6, max_skipped=2)  # its last step is the first that is skipped
+    with pytest.raises(ValueError, match=r"step 7: .*not finite 2 times"):
+        toy.run(tmp_path, num_steps=8, save_every=6, max_skipped=2)

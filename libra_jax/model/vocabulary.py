@@ -1,0 +1,175 @@
+"""The vocabulary's two ends: embeddings of tokens, and log-probabilities of tokens without the logits of a whole batch.
+
+Each device holds a share of the table: some tokens (mesh axis tensor) and some of their features (fsdp). No table is
+gathered to embed: a device looks up its share for the rows of its fsdp neighbours, and they swap. For the
+log-probabilities each device makes the logits of its own tokens alone, `chunk` positions at a time; a maximum and two
+sums over tensor join them (Megatron-LM, arXiv 1909.08053, section 3). Axis letters as in libra_jax/model/__init__.py.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec
+
+from libra_jax.model.attention import precision
+from libra_jax.model.config import ModelConfig
+from libra_jax.parallel import rules
+
+TABLE = ("vocabulary", "model")
+
+
+def embed(config: ModelConfig, table: jax.Array, tokens: jax.Array) -> jax.Array:
+    """tokens [B, T] -> [B, T, D] in config.dtype, of a float32 table [V, D]."""
+    where = rules.fit(TABLE, table.shape)
+    rows = rules.fit(("batch", "stream"), tokens.shape)
+    batch, fsdp = rows[0] or (), where[1]
+    if rules.mesh() is None or (fsdp and fsdp not in batch):  # too few rows to swap
+        return table[tokens].astype(config.dtype)
+    time = rules.fit(("batch", "time"), tokens.shape)[1]
+    scattered = rows[1] != time  # the residual stream is cut over tensor, too
+
+    def local(table, tokens):
+        if fsdp:
+            tokens = jax.lax.all_gather(tokens, fsdp, axis=0, tiled=True)
+        found = _own(table, tokens, where[0])[0].astype(config.dtype)
+        if fsdp:
+            found = jax.lax.all_to_all(found, fsdp, split_axis=0, concat_axis=2, tiled=True)
+        if not where[0]:
+            return found
+        return (jax.lax.psum_scatter(found, where[0], scatter_dimension=1, tiled=True) if scattered
+                else jax.lax.psum(found, where[0]))
+
+    if not where[0]:
+        rows, scattered = PartitionSpec(rows[0], time), False
+    return jax.shard_map(local, mesh=rules.mesh(), in_specs=(where, PartitionSpec(rows[0], time)),
+                         out_specs=PartitionSpec(*rows, None))(table, tokens)
+
+
+def logits(config: ModelConfig, weight: jax.Array, x: jax.Array) -> jax.Array:
+    """x [..., D] and weight [V, D] (tied) or [D, V] -> [..., V] in float32, softcapped where the config says so."""
+    product = "...d,vd->...v" if config.tie_embeddings else "...d,dv->...v"
+    out = jnp.einsum(product, x, weight.astype(x.dtype), precision=precision(config),
+                     preferred_element_type=jnp.float32)
+    return config.final_softcap * jnp.tanh(out / config.final_softcap) if config.final_softcap else out
+
+
+def logprobs(config: ModelConfig, weight: jax.Array, x: jax.Array, targets: jax.Array, temperature: jax.Array | float,
+             chunk: int) -> jax.Array:
+    """[B, T] float32: log p(targets) by softmax(logits / temperature) of x [B, T, D].
+
+    `chunk` > 0 holds logits of so many positions of each row at a time, in the gradient too, where they are computed
+    again; the gradient of the weight is summed in float32. Not differentiable in temperature. ValueError when chunk
+    does not divide the positions that a device holds.
+    """
+    axes = TABLE if config.tie_embeddings else TABLE[::-1]
+    w, rows = rules.fit(axes, weight.shape), rules.fit(("batch", "time"), targets.shape)
+    vocabulary, fsdp = w[axes.index("vocabulary")], w[axes.index("model")]
+    weight = weight.astype(x.dtype)  # where it lies, so that it is gathered in this dtype
+    temperature = jnp.asarray(temperature, jnp.float32)
+
+    def local(weight, x, targets, temperature):
+        if fsdp:
+            weight = jax.lax.all_gather(weight, fsdp, axis=axes.index("model"), tiled=True)
+        # Gradients are each device's own in _logprobs, and summed over the mesh on their way out.
+        weight, temperature = _vary(weight, w), _vary(temperature, ())
+        x, targets = _vary(x, rows), _vary(targets, rows)
+        size = chunk if 0 < chunk < targets.shape[1] else targets.shape[1]
+        if targets.shape[1] % size:
+            raise ValueError(f"chunk={chunk} does not divide the {targets.shape[1]} positions of a row that a device "
+                             "holds")
+        return _logprobs(config, vocabulary, size, weight, x, targets, temperature)
+
+    if rules.mesh() is None:
+        return local(weight, x, targets, temperature)
+    return jax.shard_map(local, mesh=rules.mesh(), in_specs=(w, PartitionSpec(*rows, None), rows, PartitionSpec()),
+                         out_specs=rows)(weight, x, targets, temperature)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
+def _logprobs(config: ModelConfig, vocabulary: str | None, chunk: int, weight: jax.Array, x: jax.Array,
+              targets: jax.Array, temperature: jax.Array) -> jax.Array:
+    return _forward(config, vocabulary, chunk, weight, x, targets, temperature)[0]
+
+
+def _forward(config, vocabulary, chunk, weight, x, targets, temperature):
+    def part(inputs):
+        x, targets = inputs
+        scores = logits(config, weight, x) / temperature
+        top = scores.max(axis=-1)
+        top = jax.lax.pmax(top, vocabulary) if vocabulary else top
+        total = jnp.exp(scores - top[..., None]).sum(axis=-1)
+        axis = 0 if config.tie_embeddings else 1
+        place, inside = _place(weight.shape[axis], targets, vocabulary)
+        chosen = jnp.where(inside, jnp.take_along_axis(scores, place[..., None], axis=-1)[..., 0], 0.0)
+        if vocabulary:
+            total, chosen = jax.lax.psum((total, chosen), vocabulary)
+        normaliser = top + jnp.log(total)
+        return chosen - normaliser, normaliser
+
+    values, normaliser = _in_chunks(part, chunk, x, targets)
+    return values, (weight, x, targets, temperature, normaliser)
+
+
+def _backward(config, vocabulary, chunk, kept, gradient):
+    weight, x, targets, temperature, normaliser = kept
+    axis = 0 if config.tie_embeddings else 1
+
+    def add(total, inputs):
+        x, targets, normaliser, gradient = inputs
+        scores, pull = jax.vjp(lambda x: logits(config, weight, x), x)
+        place, inside = _place(weight.shape[axis], targets, vocabulary)
+        hit = (jnp.arange(weight.shape[axis]) == place[..., None]) & inside[..., None]
+        slope = gradient[..., None] / temperature * (hit - jnp.exp(scores / temperature - normaliser[..., None]))
+        (to_x,) = pull(slope)
+        if config.final_softcap:
+            slope = slope * (1 - jnp.square(scores / config.final_softcap))
+        product = "btv,btd->vd" if config.tie_embeddings else "btv,btd->dv"
+        to_weight = jnp.einsum(product, slope.astype(x.dtype), x, precision=precision(config),
+                               preferred_element_type=jnp.float32)
+        return total + to_weight, to_x
+
+    cut = tuple(_cut(each, chunk) for each in (x, targets, normaliser, gradient))
+    to_weight, to_x = jax.lax.scan(add, _vary(jnp.zeros(weight.shape, jnp.float32), ()), cut)
+    return to_weight.astype(weight.dtype), _join(to_x, x.shape), None, jnp.zeros_like(temperature)
+
+
+_logprobs.defvjp(_forward, _backward)
+
+
+def _vary(array: jax.Array, spec: PartitionSpec | tuple[()]) -> jax.Array:
+    """An array that is sharded by `spec`, as one that may differ on all devices of the mesh (jax.shard_map's types)."""
+    mesh = rules.mesh()
+    if mesh is None:
+        return array
+    cut = {axis for entry in spec for axis in (entry if isinstance(entry, tuple) else (entry,))}
+    return jax.lax.pcast(array, tuple(axis for axis in mesh.axis_names if axis not in cut), to="varying")
+
+
+def _place(size: int, tokens: jax.Array, vocabulary: str | None) -> tuple[jax.Array, jax.Array]:
+    """(place of each token in this device's share of `size` tokens, whether it lies there)."""
+    place = tokens - (jax.lax.axis_index(vocabulary) * size if vocabulary else 0)
+    return jnp.clip(place, 0, size - 1), (place >= 0) & (place < size)
+
+
+def _own(table: jax.Array, tokens: jax.Array, vocabulary: str | None) -> tuple[jax.Array, jax.Array]:
+    place, inside = _place(table.shape[0], tokens, vocabulary)
+    return jnp.where(inside[..., None], table[place], 0.0), inside
+
+
+def _cut(array: jax.Array, chunk: int) -> jax.Array:
+    """[B, T, ...] -> [T / chunk, B, chunk, ...]."""
+    b, t = array.shape[:2]
+    return jnp.moveaxis(array.reshape(b, t // chunk, chunk, *array.shape[2:]), 1, 0)
+
+
+def _join(array: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    return jnp.moveaxis(array, 0, 1).reshape(shape)
+
+
+def _in_chunks(part, chunk: int, x: jax.Array, targets: jax.Array) -> tuple[jax.Array, ...]:
+    if chunk == targets.shape[1]:
+        return part((x, targets))
+    return tuple(_join(each, targets.shape) for each in jax.lax.map(part, (_cut(x, chunk), _cut(targets, chunk))))

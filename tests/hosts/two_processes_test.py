@@ -1,0 +1,152 @@
+"""Two processes of four devices do what one process of eight does: losses, samples, files, and going on after a kill.
+
+One pair of processes does all of it (tests/hosts/work.py), since starting and compiling is what costs.
+"""
+
+import contextlib
+import importlib.util
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from libra_jax import records
+from libra_jax.model import hf
+from libra_jax.records import Judgement, Rollout
+from libra_jax.stages import sft
+from libra_jax.train import metrics
+
+SCRIPT = pathlib.Path(__file__).parent / "work.py"
+LIMIT = 500  # seconds for the pair, on a machine with other things to do
+_spec = importlib.util.spec_from_file_location("hosts_work", SCRIPT)
+work = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(work)
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    """The folder in which one process, then two, did their work, and what each of the three saw."""
+    folder = tmp_path_factory.mktemp("hosts")
+    work.write_inputs(folder)
+    seen = [work.together(folder, folder / "one")]
+    with pytest.raises(KeyboardInterrupt):
+        work.cut_sft(folder, folder / "begun by one", _interrupt)
+    leave_half(folder / "one/rollout/rollouts.jsonl", folder / "two/rollout", 5)
+    leave_half(folder / "one/reject/judgements.jsonl", folder / "two/reject", 9)
+    statuses, last_seconds = two(folder)
+    assert statuses[1] == -9 and statuses[0] not in (0, -9), statuses  # the second was killed, the first gave up
+    seen += [json.loads((folder / f"seen.{number}.json").read_text()) for number in (0, 1)]
+    print(f"process 0 ended {last_seconds:.1f} s after process 1 was killed, with status {statuses[0]}")
+    return folder, seen
+
+
+def _interrupt():
+    raise KeyboardInterrupt
+
+
+def leave_half(whole: pathlib.Path, folder: pathlib.Path, num_lines: int) -> None:
+    """What a killed run would have left of `whole`: its note, some lines, and a torn one."""
+    folder.mkdir(parents=True)
+    note = whole.with_name(whole.name + ".config.json")
+    (folder / note.name).write_bytes(note.read_bytes())
+    lines = whole.read_bytes().splitlines(keepends=True)
+    (folder / f"{whole.name}.partial").write_bytes(b"".join(lines[:num_lines]) + lines[num_lines][:20])
+
+
+def two(folder: pathlib.Path) -> tuple[list[int], float]:
+    """Starts both processes; their statuses, and the seconds from the end of the second to that of the first."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        where = f"127.0.0.1:{free.getsockname()[1]}"
+    flags = os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=4")
+    logs = [folder / f"log.{number}" for number in (0, 1)]
+    with contextlib.ExitStack() as stack:
+        pair = []
+        for number, log in enumerate(logs):
+            out = stack.enter_context(log.open("wb"))
+            pair.append(subprocess.Popen([sys.executable, SCRIPT, where, str(number), folder], stdout=out, stderr=out,
+                                         env=os.environ | {"XLA_FLAGS": flags}))
+            stack.callback(pair[-1].wait)
+            stack.callback(pair[-1].kill)
+        try:
+            deadline = time.monotonic() + LIMIT
+            pair[1].wait(LIMIT)
+            ended = time.monotonic()
+            pair[0].wait(deadline - ended)
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"not done within {LIMIT} s\n{tails(logs)}")
+    if not all((folder / f"seen.{number}.json").exists() for number in (0, 1)):
+        pytest.fail(f"statuses {[each.returncode for each in pair]}\n{tails(logs)}")
+    return [each.returncode for each in pair], time.monotonic() - ended
+
+
+def tails(logs) -> str:
+    """The ends of both logs."""
+    return "\n".join(f"--- {log.name}:\n{log.read_text(errors='replace')[-4000:]}" for log in logs)
+
+
+def losses(folder: pathlib.Path) -> np.ndarray:
+    """[steps, 2] loss and norm of the gradient."""
+    return np.array([[row["loss"], row["grad_norm"]] for row in metrics.read(folder / "metrics.jsonl")])
+
+
+@pytest.mark.parametrize("stage", ["sft", "rl", "dpo"])
+def test_training_gives_the_same_losses(ran, stage):
+    folder, _ = ran
+    one, both = losses(folder / "one" / stage), losses(folder / "two" / stage)
+    assert len(one) == {"sft": 4, "rl": 2, "dpo": 2}[stage] and (one[:, 1] > 0.1).all()
+    np.testing.assert_allclose(both, one, rtol=1e-5)
+
+
+def test_every_process_gets_the_same_samples_in_the_same_order(ran):
+    _, (one, first, second) = ran
+    assert first["rl"] == second["rl"] == one["rl"] != one["sft"]  # sft draws none
+    for stage in ("rollout", "reject"):  # these went on from what was there: not all of one's samples
+        assert first[stage] == second[stage] != one[stage]
+
+
+def test_stages_write_the_same_bytes_as_one_process_and_go_on_where_a_killed_one_stopped(ran):
+    folder, (_, first, second) = ran
+    for name in ("rollout/rollouts.jsonl", "reject/judgements.jsonl", "reject/kept.jsonl", "reject/rejection.json"):
+        assert (folder / "two" / name).read_bytes() == (folder / "one" / name).read_bytes(), name
+    assert len(list(records.read(folder / "two/rollout/rollouts.jsonl", Rollout))) == 12
+    assert len(list(records.read(folder / "two/reject/kept.jsonl", Judgement))) > 3
+    assert first["never right"] == second["never right"]
+
+
+def test_a_mistake_that_one_process_finds_is_told_to_all(ran):
+    _, seen = ran
+    for each in seen:
+        assert "rollouts.jsonl was made with policy='', now policy='other'" in each["refused"]
+
+
+def test_each_host_reads_its_own_shard_and_all_is_read(ran):
+    _, (one, first, second) = ran
+    for what in ("sft measured", "sft rendered"):  # one epoch: each conversation is fed once
+        assert one[what] == list(range(work.NUM_CONVERSATIONS))
+        mine, theirs = set(first[what]), set(second[what])
+        assert len(mine) > 10 and len(theirs) > 10
+        assert not mine & theirs and mine | theirs == set(one[what]), what
+
+
+def test_rows_that_both_hosts_hold_are_fed_once(ran):
+    _, seen = ran
+    assert [each["rows on both"] for each in seen] == [[[8], 1, 28.0]] * 3
+
+
+def test_a_checkpoint_goes_on_under_another_number_of_processes(ran):
+    folder, _ = ran
+    sft.run(work.sft_config(folder), folder / "begun by two")  # two of four saved it, one of eight goes on
+    whole, params = losses(folder / "one/sft"), hf.load(folder / "one/sft/export")[1]
+    for name in ("begun by one", "begun by two"):
+        np.testing.assert_allclose(losses(folder / name), whole, rtol=1e-5)
+        other = hf.load(folder / name / "export")[1]
+        gap = max(float(np.abs(a - b).max()) for a, b in zip(*map(jax.tree.leaves, (params, other)), strict=True))
+        assert gap < 1e-5, name
