@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.experimental import topologies
 from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from libra_jax.model import transfer
 from libra_jax.model.transfer import Layout
 from libra_jax.parallel import mesh as meshes
+from libra_jax.parallel import topologies
 
 MESH = meshes.make(meshes.MeshConfig(data=2, fsdp=2, tensor=2))
 CASES = {
@@ -101,13 +101,9 @@ def test_placing_a_block_takes_no_second_parameter_and_no_communication():
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
-def test_on_a_tpu_too_a_block_is_placed_and_cut_without_a_second_parameter(monkeypatch, dtype):
+def test_on_a_tpu_too_a_block_is_placed_and_cut_without_a_second_parameter(dtype):
     pytest.importorskip("libtpu")
-    for name, value in {"TPU_SKIP_MDS_QUERY": "1", "TPU_ACCELERATOR_TYPE": "v5p-8", "TPU_WORKER_HOSTNAMES": "localhost",
-                        "TPU_WORKER_ID": "0", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1", "TPU_LOG_DIR": "disabled"}.items():
-        monkeypatch.setenv(name, value)
-    devices = topologies.get_topology_desc("v5p:2x2x1", "tpu").devices
-    mesh = meshes.make(meshes.MeshConfig(data=1, fsdp=2, tensor=2), devices)
+    mesh = meshes.make(meshes.MeshConfig(data=1, fsdp=2, tensor=2), topologies.devices("v5p:2x2x1"))
     layout, spec = Layout(shape=(64, 512, 1024), stacked=True, inputs=1), PartitionSpec(None, "fsdp", "tensor")
     sharding = NamedSharding(mesh, spec)
     array = jax.ShapeDtypeStruct(layout.shape, dtype, sharding=sharding)
