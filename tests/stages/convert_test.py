@@ -60,20 +60,25 @@ def test_convert_writes_the_bytes_of_load_and_save(source, tmp_path):
         assert contents(tmp_path / dtype / "checkpoint") == contents(tmp_path / "saved")
 
 
+def _run_until(name, config, workdir, monkeypatch):
+    """A run that is interrupted where it writes the file of this name."""
+    write = safetensors_io.Writer.write
+
+    def until(self, *args):
+        if self.file.name.startswith(name):
+            raise KeyboardInterrupt
+        write(self, *args)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(safetensors_io.Writer, "write", until)
+        convert.run(config, workdir)
+
+
 def test_a_killed_conversion_goes_on_with_the_files_that_are_whole(source, tmp_path, monkeypatch):
     config = convert.Config(checkpoint=str(source), max_shard_bytes=8000)
     whole = convert.run(config, tmp_path / "whole")
     target = tmp_path / "killed" / "checkpoint"
-    with monkeypatch.context() as patch:
-        def write(self, name, start, array):
-            if self.file.name.startswith("model-00003"):
-                raise KeyboardInterrupt
-            original(self, name, start, array)
-
-        original = safetensors_io.Writer.write
-        patch.setattr(safetensors_io.Writer, "write", write)
-        with pytest.raises(KeyboardInterrupt):
-            convert.run(config, tmp_path / "killed")
+    _run_until("model-00003", config, tmp_path / "killed", monkeypatch)
     assert sorted(contents(target)) == whole["files"][:2]
     (target / f"{whole['files'][2]}.partial").write_bytes(b"what a process leaves that has no time to tidy")
     (target / whole["files"][1]).write_bytes((target / whole["files"][1]).read_bytes()[:-1])
@@ -83,6 +88,8 @@ def test_a_killed_conversion_goes_on_with_the_files_that_are_whole(source, tmp_p
     assert (target / whole["files"][0]).stat().st_ino == first
     assert contents(target) == contents(tmp_path / "whole" / "checkpoint")
     (target / whole["files"][4]).unlink()
+    _run_until("model-00005", config, tmp_path / "killed", monkeypatch)
+    assert not (target / "config.json").exists()  # a folder which has one is whole
     assert convert.run(config, tmp_path / "killed")["num_kept"] == len(whole["files"]) - 1
     assert contents(target) == contents(tmp_path / "whole" / "checkpoint")
 
