@@ -64,7 +64,7 @@ def make_checkpoint(folder: pathlib.Path, num_layers: int) -> int:
 
 
 def do(job: str, folder: pathlib.Path) -> dict:
-    """Does one job in this process: {seconds, parameters (bytes on the devices), beyond (bytes of the peak)}."""
+    """Does one job in this process: {seconds, cpu, parameters (bytes on the devices), beyond (bytes of the peak)}."""
     import jax
 
     from libra_jax.model import hf
@@ -93,15 +93,15 @@ def do(job: str, folder: pathlib.Path) -> dict:
 
 
 class _Measure:
-    """Seconds, and the peak of resident memory beyond what there was at the start."""
+    """Seconds by the clock and of all cores, and the peak of resident memory beyond what there was at the start."""
 
     def __init__(self):
         pathlib.Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
-        self.before, self.start = _status("VmRSS"), time.perf_counter()
+        self.before, self.start, self.cpu = _status("VmRSS"), time.perf_counter(), time.process_time()
 
     def done(self) -> dict:
-        seconds = time.perf_counter() - self.start
-        return {"seconds": seconds, "beyond": _status("VmHWM") - self.before}
+        seconds, cpu = time.perf_counter() - self.start, time.process_time() - self.cpu
+        return {"seconds": seconds, "cpu": cpu, "beyond": _status("VmHWM") - self.before}
 
 
 def _status(name: str) -> int:
@@ -138,13 +138,14 @@ def main(argv: list[str]) -> None:
         files = len(list((folder / "source").glob("*.safetensors")))
         print(f"checkpoint: {size / 1e9:.2f} GB in {files} files; largest tensor {_LARGEST / 1e6:.0f} MB; bound "
               f"{2 * _LARGEST / 1e6:.0f} MB", flush=True)
-        print(f"{'job':16} {'seconds':>8} {'GB/s':>6} {'parameters MB':>14} {'peak beyond MB':>15} {'/ largest':>10}")
+        print(f"{'job':16} {'seconds':>8} {'GB/s':>6} {'CPU s':>6} {'parameters MB':>14} "
+              f"{'peak beyond MB':>15} {'/ largest':>10}")
         for job in FLAGS.jobs:
             command = [sys.executable, argv[0], f"--job={job}", f"--folder={folder}"]
             run = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=_environment())
             found = json.loads(run.stdout.splitlines()[-1])
             good = found["beyond"] < 2 * _LARGEST
-            print(f"{job:16} {found['seconds']:8.1f} {size / 1e9 / found['seconds']:6.2f} "
+            print(f"{job:16} {found['seconds']:8.1f} {size / 1e9 / found['seconds']:6.2f} {found['cpu']:6.1f} "
                   f"{found['parameters'] / 1e6:14.0f} {found['beyond'] / 1e6:15.0f} "
                   f"{found['beyond'] / _LARGEST:10.2f}  {'PASS' if good else 'FAIL'}", flush=True)
             failed |= not good

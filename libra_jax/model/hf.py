@@ -31,7 +31,7 @@ CARRIED_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "
                  "added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja", "chat_template.json",
                  "generation_config.json")
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
-_PIECE = 2**22  # elements that convert holds at a time
+_PIECE = 2**20  # elements that convert holds at a time
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -199,8 +199,8 @@ def _place(array: jax.Array, piece: jax.Array, layer: jax.Array, unit: jax.Array
         start[layout.lead] = unit
         if layout.stacked:
             start[0] = layer
-        new = layout.from_file(_bits(piece.astype(array.dtype)))
-        return _unbits(jax.lax.dynamic_update_slice(_bits(array), new, start), array.dtype)
+        new = layout.from_file(_bits(piece.astype(array.dtype), sharding))
+        return _unbits(jax.lax.dynamic_update_slice(_bits(array, sharding), new, start), array.dtype)
 
     if not isinstance(sharding, NamedSharding):
         return local(array, piece, layer, unit)
@@ -217,8 +217,8 @@ def _cut(array: jax.Array, layer: jax.Array, unit: jax.Array, *, num_units: int,
         start[layout.lead], sizes[layout.lead] = unit, num_units
         if layout.stacked:
             start[0], sizes[0] = layer, 1
-        piece = _unbits(jax.lax.dynamic_slice(_bits(array), start, sizes), array.dtype)
-        return _unbits(layout.to_file(_bits(piece.astype(dtype))), dtype)
+        piece = _unbits(jax.lax.dynamic_slice(_bits(array, sharding), start, sizes), array.dtype)
+        return _unbits(layout.to_file(_bits(piece.astype(dtype), sharding)), dtype)
 
     if not isinstance(sharding, NamedSharding):
         return local(array, layer, unit)
@@ -227,9 +227,13 @@ def _cut(array: jax.Array, layer: jax.Array, unit: jax.Array, *, num_units: int,
                          out_specs=_file_sharding(layout, sharding).spec)(array, layer, unit)
 
 
-def _bits(array: jax.Array) -> jax.Array:
-    """16-bit floats as integers: XLA on CPUs updates bfloat16 by way of float32, and the whole array each time."""
-    return jax.lax.bitcast_convert_type(array, jnp.uint16) if array.dtype.itemsize == 2 else array
+def _bits(array: jax.Array, sharding: Sharding) -> jax.Array:
+    """On CPUs, 16-bit floats as integers: XLA updates them there by way of float32, the whole array for each block.
+
+    On TPUs as they are: there it is the integers that would cost a copy of the whole array.
+    """
+    on_cpu = next(iter(sharding.device_set)).platform == "cpu"
+    return jax.lax.bitcast_convert_type(array, jnp.uint16) if on_cpu and array.dtype.itemsize == 2 else array
 
 
 def _unbits(array: jax.Array, dtype: np.dtype) -> jax.Array:

@@ -2,6 +2,12 @@
 
 import dataclasses
 import json
+import os
+import pathlib
+import resource
+import socket
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -101,6 +107,31 @@ def test_sharded_save_is_read_back_by_us_on_a_mesh_and_by_transformers(checkpoin
     assert np.abs(their_logits(model) - our_logits(config, params)).max() < 1e-4
 
 
+def test_weights_that_stream_in_small_blocks_are_the_same_bytes(checkpoint, tmp_path):
+    folder, config, params = checkpoint
+    mesh = meshes.make(meshes.MeshConfig(data=2, fsdp=2, tensor=2))
+    _, loaded = hf.load(folder, mesh=mesh, block_bytes=8000)
+    for ours, theirs in zip(jax.tree.leaves(loaded), jax.tree.leaves(params), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    hf.save(tmp_path, config, loaded, block_bytes=8000)
+    for file in ("model.safetensors", "config.json"):
+        assert (tmp_path / file).read_bytes() == (folder / file).read_bytes()
+
+
+def test_layers_of_several_dtypes_load_as_one_parameter(checkpoint, tmp_path):
+    folder, _, params = checkpoint
+    name = "model.layers.{}.mlp.down_proj.weight"
+
+    def change(arrays):
+        arrays[name.format(0)] = arrays[name.format(0)].astype(jnp.bfloat16)
+        arrays[name.format(1)] = arrays[name.format(1)].astype(np.float64)
+
+    _, loaded = hf.load(_rewrite(folder, tmp_path / "mixed", change), block_bytes=2000)
+    expected = np.array(params["blocks"]["feedforward"]["down"])
+    expected[0] = expected[0].astype(jnp.bfloat16)
+    np.testing.assert_array_equal(loaded["blocks"]["feedforward"]["down"], expected)
+
+
 def test_bfloat16_save_and_load_are_the_rounded_weights(checkpoint, tmp_path):
     _, config, params = checkpoint
     hf.save(tmp_path, config, params, dtype=jnp.bfloat16)
@@ -154,6 +185,15 @@ def test_errors_name_file_tensor_and_shapes(checkpoint, tmp_path):
     found = rf"a/model\.safetensors: tensor '{name}' has shape \(31, 32\), expected \(32, 32\)"
     with pytest.raises(ValueError, match=found):
         hf.load(short)
+    raw = (folder / "model.safetensors").read_bytes()
+    (tmp_path / "cut").mkdir()
+    (tmp_path / "cut" / "config.json").write_text((folder / "config.json").read_text())
+    (tmp_path / "cut" / "model.safetensors").write_bytes(raw[:len(raw) // 2])
+    with pytest.raises(ValueError, match=r"cut/model\.safetensors: cut off: tensor 'model.* ends at byte \d+"):
+        hf.load(tmp_path / "cut")
+    integers = _rewrite(folder, tmp_path / "int", lambda arrays: arrays.update({name: arrays[name].astype(np.int8)}))
+    with pytest.raises(ValueError, match=f"tensor '{name}' has dtype I8, expected one of F64, F32, F16, BF16"):
+        hf.load(integers)
     with pytest.raises(ValueError, match=f"'{name}' is missing"):
         hf.load(_rewrite(folder, tmp_path / "b", lambda arrays: arrays.pop(name)))
     extra = {"model.layers.0.self_attn.q_proj.bias": np.zeros(32, np.float32)}
@@ -161,6 +201,9 @@ def test_errors_name_file_tensor_and_shapes(checkpoint, tmp_path):
         hf.load(_rewrite(folder, tmp_path / "c", lambda arrays: arrays.update(extra)))
     with pytest.raises(FileNotFoundError, match=r"config\.json"):
         hf.load(tmp_path / "nowhere")
+    (tmp_path / "c" / "config.json").write_text("{")
+    with pytest.raises(ValueError, match=r"c/config\.json: not readable JSON"):
+        hf.load(tmp_path / "c")
     (tmp_path / "a" / "model.safetensors").write_bytes(b"not safetensors at all")
     with pytest.raises(ValueError, match=r"a/model\.safetensors: not a readable"):
         hf.load(tmp_path / "a")
@@ -169,3 +212,54 @@ def test_errors_name_file_tensor_and_shapes(checkpoint, tmp_path):
         hf.load(tmp_path / "a")
     with pytest.raises(ValueError, match="lacks 'unembedding'"):
         hf.save(tmp_path / "d", dataclasses.replace(config, tie_embeddings=False), params)
+    with pytest.raises(ValueError, match="dtype=int8: weights are not written in it; expected one of float64, float32"):
+        hf.save(tmp_path / "d", config, params, dtype=np.int8)
+
+
+def test_an_export_that_meets_a_full_disk_leaves_no_config(checkpoint, tmp_path):
+    _, config, params = checkpoint
+    hf.save(tmp_path, config, params)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"bytes of tensors to write; make room.*model\.safetensors"):
+            hf.save(tmp_path, config, params)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []  # nor the older export, which would not be this one
+
+
+_PROCESS = """
+import os, sys
+os.environ["JAX_PLATFORMS"], os.environ["XLA_FLAGS"] = "cpu", "--xla_force_host_platform_device_count=2"
+import jax
+jax.config.update("jax_cpu_collectives_implementation", "gloo")
+number, port, source, target = sys.argv[1:]
+jax.distributed.initialize(f"127.0.0.1:{port}", num_processes=2, process_id=int(number))
+from libra_jax.model import hf
+from libra_jax.parallel import mesh as meshes
+config, params = hf.load(source, mesh=meshes.make(meshes.MeshConfig(data=1, fsdp=2, tensor=2)), block_bytes=8000)
+assert not params["embedding"].is_fully_addressable
+hf.save(target, config, params, max_shard_bytes=20_000, block_bytes=8000)
+assert hf.check(target) == config  # all processes return when the first has written
+"""
+
+
+def test_two_processes_write_what_one_writes(checkpoint, tmp_path):
+    folder, config, params = checkpoint
+    hf.save(tmp_path / "one", config, params, max_shard_bytes=20_000)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-c", _PROCESS]
+    environment = {**os.environ, "PYTHONPATH": str(pathlib.Path(__file__).parents[2])}
+    running = [subprocess.Popen([*command, str(number), str(port), str(folder), str(tmp_path / "two")],
+                                env=environment, stderr=subprocess.PIPE, text=True) for number in range(2)]
+    try:
+        errors = [process.communicate(timeout=120)[1] for process in running]
+    finally:
+        for process in running:
+            process.kill()
+    assert [process.returncode for process in running] == [0, 0], errors
+    written = {file.name: file.read_bytes() for file in (tmp_path / "two").iterdir()}
+    assert written == {file.name: file.read_bytes() for file in (tmp_path / "one").iterdir()}

@@ -14,6 +14,7 @@ from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
 from libra_jax.model import transfer
 from libra_jax.model.transfer import Layout
 from libra_jax.parallel import mesh as meshes
+from libra_jax.parallel import topologies
 
 MESH = meshes.make(meshes.MeshConfig(data=2, fsdp=2, tensor=2))
 CASES = {
@@ -78,6 +79,13 @@ def test_blocks_keep_every_bit_of_their_own_dtype_and_round_into_another():
                                   layout.to_file(exact.astype(jnp.bfloat16))[5])
 
 
+def test_an_array_on_the_host_is_fetched_like_one_on_devices():
+    for name in ("query", "unembedding"):
+        layout, _, ours, file = example(name, np.float32)
+        found = [units for _, units in transfer.fetch(layout, ours, layout.num_layers - 1, np.dtype(np.float32))]
+        np.testing.assert_array_equal(np.concatenate(found).reshape(file[-1].shape), file[-1])
+
+
 def test_placing_a_block_takes_no_second_parameter_and_no_communication():
     layout, sharding = Layout(shape=(64, 32, 64), stacked=True, inputs=1), NamedSharding(
         MESH, PartitionSpec(None, "fsdp", "tensor"))
@@ -90,6 +98,22 @@ def test_placing_a_block_takes_no_second_parameter_and_no_communication():
     text = compiled.as_text()
     assert not [word for word in ("all-gather", "all-reduce", "collective", "all-to-all") if word in text]
     assert "f32[64," not in text  # in bfloat16 XLA would rewrite the whole parameter for each block
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_on_a_tpu_too_a_block_is_placed_and_cut_without_a_second_parameter(dtype):
+    pytest.importorskip("libtpu")
+    mesh = meshes.make(meshes.MeshConfig(data=1, fsdp=2, tensor=2), topologies.devices("v5p:2x2x1"))
+    layout, spec = Layout(shape=(64, 512, 1024), stacked=True, inputs=1), PartitionSpec(None, "fsdp", "tensor")
+    sharding = NamedSharding(mesh, spec)
+    array = jax.ShapeDtypeStruct(layout.shape, dtype, sharding=sharding)
+    piece = jax.ShapeDtypeStruct((1, 512, 512), jnp.bfloat16, sharding=transfer._file_sharding(layout, sharding))
+    placed = transfer._place.lower(array, piece, 0, 0, layout=layout, sharding=sharding).compile().memory_analysis()
+    assert placed.alias_size_in_bytes == placed.output_size_in_bytes > 16_000_000
+    assert placed.temp_size_in_bytes < 1_000_000
+    cut = transfer._cut.lower(array, 0, 0, num_units=256, dtype=jnp.dtype(jnp.bfloat16), layout=layout,
+                              sharding=sharding).compile().memory_analysis()
+    assert cut.temp_size_in_bytes < 1_000_000
 
 
 _PEAK = """
