@@ -32,6 +32,7 @@ setup(
     extras_require={
         "tpu": ["jax[tpu]>=0.10,<0.11"],
         "dev": [
+            "jax[tpu]>=0.10,<0.11",  # its compiler: tests compile for TPUs on any machine
             "pytest>=8,<10",
             "pytest-xdist>=3.6,<4",
             "ruff>=0.9,<1",

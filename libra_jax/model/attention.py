@@ -134,9 +134,10 @@ def _sharded_kernel(config: ModelConfig, window: int, q: jax.Array, k: jax.Array
     length = q.shape[2]
     if mesh is None:
         return _over_rows(_kernel(config, q.shape[1], length, window, 1), q, k, v, segments, segments)
-    batch, heads, time = (rules.fit((name,), (size,))[0] for name, size in
-                          (("batch", q.shape[0]), ("kv_heads", k.shape[1]), ("time", length)))
-    if heads is None and mesh.shape["tensor"] > 1:
+    batch, heads, kv_heads, time = (
+        rules.fit((name,), (size,))[0] for name, size in
+        (("batch", q.shape[0]), ("heads", q.shape[1]), ("kv_heads", k.shape[1]), ("time", length)))
+    if heads and not kv_heads and k.shape[1] > 1:
         raise ValueError(f"mesh tensor={mesh.shape['tensor']} does not divide the {k.shape[1]} key-value heads, which "
                          "splash attention needs; choose a smaller tensor (and a larger fsdp)")
     parts = mesh.shape["sequence"] if time else 1
@@ -144,7 +145,7 @@ def _sharded_kernel(config: ModelConfig, window: int, q: jax.Array, k: jax.Array
         raise ValueError(f"rows of {length} tokens over mesh sequence={parts}: expected parts of a multiple of {LANES}")
     kernel = _kernel(config, q.shape[1] // (mesh.shape["tensor"] if heads else 1), length, window, parts)
     spec = kernel.manual_sharding_spec(NamedSharding(mesh, PartitionSpec(None, time)))
-    mine, whole = PartitionSpec(batch, heads, time, None), PartitionSpec(batch, heads, None, None)
+    mine, whole = PartitionSpec(batch, heads, time, None), PartitionSpec(batch, kv_heads, None, None)
     run = jax.shard_map(_over_rows, mesh=mesh, check_vma=False, out_specs=mine,
                         in_specs=(spec, mine, whole, whole, PartitionSpec(batch, time), PartitionSpec(batch, None)))
     return run(kernel, q, k, v, segments, segments)

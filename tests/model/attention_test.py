@@ -64,6 +64,13 @@ def test_splash_over_a_mesh_is_the_plain_attention(sizes):
     _assert_close(sharded, _both(SMALL, 512))
 
 
+def test_one_key_value_head_serves_the_query_heads_of_every_device():
+    one = dataclasses.replace(SMALL, num_kv_heads=1, attention="splash_interpret")
+    with jax.set_mesh(meshes.make(meshes.MeshConfig(fsdp=2, tensor=4))):
+        sharded = _both(one, 128, heads=(4, 1))
+    _assert_close(sharded, _both(dataclasses.replace(one, attention="xla"), 128, heads=(4, 1)))
+
+
 def test_splash_names_a_mesh_that_does_not_fit():
     splash = dataclasses.replace(SMALL, attention="splash_interpret")
     with jax.set_mesh(meshes.make(meshes.MeshConfig(fsdp=2, tensor=4))):

@@ -50,10 +50,13 @@ def test_devices_and_accumulation_change_nothing(config, tmp_path):
     one = dataclasses.replace(config.train, num_steps=1, save_every=0)
     halves = meshes.MeshConfig(fsdp=2, tensor=4)
     runs = {"sharded": one, "accumulated": dataclasses.replace(one, accumulation=4, mesh=halves),
-            "tensor": dataclasses.replace(one, mesh=meshes.MeshConfig(data=2, fsdp=2, tensor=2))}
+            "tensor": dataclasses.replace(one, mesh=meshes.MeshConfig(data=2, fsdp=2, tensor=2)),
+            "sequence": dataclasses.replace(one, mesh=meshes.MeshConfig(fsdp=1, sequence=4, tensor=2), logit_chunk=32),
+            "splash": dataclasses.replace(one, attention="splash_interpret",
+                                          mesh=meshes.MeshConfig(fsdp=2, sequence=2, tensor=2))}
     rows = {}
     for name, train in runs.items():
-        sft.run(dataclasses.replace(config, train=train), tmp_path / name)
+        sft.run(dataclasses.replace(config, train=train, sequence_length=256), tmp_path / name)
         rows[name] = metrics.read(tmp_path / name / "metrics.jsonl")[0]
     for name in rows:
         assert rows[name]["loss"] == pytest.approx(rows["sharded"]["loss"], rel=1e-5), name
