@@ -87,7 +87,7 @@ def load(path: str | os.PathLike, *, dtype: Any = np.float32, mesh: jax.sharding
     """Reads a folder in Hugging Face format (single or sharded safetensors) into parameters of `dtype`.
 
     With a mesh, each host reads what its devices hold (parallel/rules.py); without, all goes to the first device.
-    `compute_dtype` and `remat` set those fields of the config (default: float32, none). A host holds about three blocks
+    `compute_dtype` and `remat` set those fields of the config (default: float32, none). A host holds a few blocks
     of `block_bytes` beside the parameters. Everything is checked before the first weight is read; errors name the file,
     the tensor, and the expected and found shape: FileNotFoundError for a missing file, ValueError for what is damaged
     or does not fit.
