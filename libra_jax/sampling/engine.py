@@ -188,7 +188,11 @@ class _Run:
             floor = max((size for size in self.row_sizes if size < len(owner)), default=0)
             num_live = int((~done).sum())
             if num_live <= floor or position[~done].max() >= cache.length:
-                keep = batches.keep(done, batches.at_least(self.row_sizes, num_live))
+                size = batches.at_least(self.row_sizes, num_live)
+                if size == len(owner):  # no row moves
+                    cache = self._lengthen(cache, self._length(position, done))
+                    continue
+                keep = batches.keep(done, size)
                 owner, position, done = owner[keep], position[keep], done[keep]
                 rows, cache = self._regroup(rows, cache, keep, keep, self._length(position, done))
                 continue
@@ -221,6 +225,11 @@ class _Run:
         self.programs.add(("regroup", *cache.k.shape[1:3], len(pick), length))
         with self._placed():
             return programs.regroup(rows, cache, keep, pick, length=length)
+
+    def _lengthen(self, cache: kv_cache.Cache, length: int) -> kv_cache.Cache:
+        self.programs.add(("lengthen", *cache.k.shape[1:3], length))
+        with self._placed():
+            return programs.lengthen(cache, length=length)
 
     def _decode(self, rows: Rows, cache: kv_cache.Cache, limit: int, floor: int
                 ) -> tuple[Rows, kv_cache.Cache, tuple[jax.Array, ...]]:

@@ -39,13 +39,28 @@ def prefill(config: ModelConfig, params: Any, tokens: jax.Array) -> kv_cache.Cac
 @functools.partial(jax.jit, static_argnames="length")
 def regroup(rows: Rows, cache: kv_cache.Cache, keep: jax.Array, pick: jax.Array, *, length: int
             ) -> tuple[Rows, kv_cache.Cache]:
-    """Rows `keep` of `rows` and rows `pick` of `cache`, which becomes `length` slots long."""
-    def move(part: jax.Array) -> jax.Array:
-        part = part[:, pick, :length]
-        return jnp.pad(part, ((0, 0), (0, 0), (0, length - part.shape[2]), (0, 0), (0, 0)))
+    """Rows `keep` of `rows` and rows `pick` of `cache`, which becomes `length` slots long.
 
+    Layer by layer, since devices that exchange rows may each hold all rows of a layer meanwhile.
+    """
+    def move(layer: jax.Array) -> jax.Array:
+        return rules.constrain(_lengthen(layer[pick, :length], length), kv_cache.AXES[1:])
+
+    cache = kv_cache.Cache(*(jax.lax.map(move, part) for part in cache))
     rows = jax.tree.map(lambda row: rules.constrain(row[keep], ("batch", None)[: row.ndim]), rows)
-    return rows, _constrain(kv_cache.Cache(*map(move, cache)))
+    return rows, _constrain(cache)
+
+
+@functools.partial(jax.jit, static_argnames="length")
+def lengthen(cache: kv_cache.Cache, *, length: int) -> kv_cache.Cache:
+    """The cache with `length` slots; the new ones are empty."""
+    return _constrain(kv_cache.Cache(*(_lengthen(part, length) for part in cache)))
+
+
+def _lengthen(part: jax.Array, length: int) -> jax.Array:
+    """[..., S, K, H] -> [..., length, K, H]."""
+    axis = part.ndim - 3
+    return jnp.pad(part, [(0, length - part.shape[axis] if each == axis else 0) for each in range(part.ndim)])
 
 
 @functools.partial(jax.jit, static_argnums=0, static_argnames=("greedy", "top_k", "top_p"), donate_argnames="cache")

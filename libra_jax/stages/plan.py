@@ -36,7 +36,7 @@ from libra_jax.train import run as training
 from libra_jax.train import state as states
 from libra_jax.train import step as steps
 
-PROGRAMS = ("sft", "rl", "score", "prefill", "decode")
+PROGRAMS = ("sft", "rl", "score", "prefill", "lengthen", "decode")
 _GIB = 2**30
 _REMEDIES = {
     "parameters": "a larger mesh fsdp or tensor (and a smaller data), or more chips",
@@ -55,7 +55,8 @@ class Config:
     """Attributes:
     model: a name in model/published.py, or a folder with a config.json (weights are not read).
     topology: such as v5p:4x4x4, v6e:8x8, v5e:16x16, v4:4x4x4, tpu7x:4x4x4. slices: so many of them, over the network.
-    programs: of sft (its step), rl (its step), score (reference and old log-probabilities), prefill and decode (of RL).
+    programs: of sft (its step), rl (its step), score (reference and old log-probabilities), and RL's sampling: prefill,
+      lengthen (the cache, to its full length), decode.
     sft, rl: the configs of these stages; sampling is planned on the mesh of rl.
     """
 
@@ -89,7 +90,8 @@ class Program:
 class Row:
     """One line of the plan: bytes on a device by term, their total, and whether it fits; `seconds` to compile.
 
-    `least_seconds` of one call at the chip's peak; `temporaries` are the compiler's (activations and gradients).
+    `least_seconds` of one call at the chip's peak; `temporaries` are the compiler's (activations and gradients), `host`
+    those in the host's memory, `aliased` the arguments whose memory the results take over.
     """
 
     program: str
@@ -97,6 +99,7 @@ class Row:
     total: int
     temporaries: int
     host: int
+    aliased: int
     memory: int
     fits: bool
     message: str
@@ -165,8 +168,9 @@ def build(name: str, config: Config, shape: ModelConfig, mesh: jax.sharding.Mesh
     kept = masters + moments + reference
     length, rows = _rl_rows(config.rl)
     if name == "score":
-        rows = _ways(mesh) * max(1, rows // _ways(mesh) // config.rl.train.accumulation)
-        batch = _batch(mesh, rows, length)
+        rows *= config.rl.updates
+        batch = {name: value for name, value in _batch(mesh, rows, length).items()
+                 if name in ("tokens", "positions", "segment_ids")}
         return Program(function=rl.scorer(config.rl, model, mesh), arguments=(weights, batch, 1.0),
                        terms={"weights": on_device(weights)}, beside=kept - reference, tokens=rows * length,
                        flops=flops.forward(model, rows * length, length / 2))
@@ -192,6 +196,12 @@ def _sampling(name: str, config: rl.Config, model: ModelConfig, mesh: jax.shardi
                        terms={"weights": on_device(weights), "cache": size}, beside=kept, tokens=rows * length,
                        flops=flops.forward(model, rows * length, length / 2, logits=False))
     line = rules.sharding(mesh, ("batch",), (rows,))
+    if name == "lengthen":
+        shorter = batches.bucket(length * 3 // 4)
+        before = jax.tree.map(_laid, jax.eval_shape(lambda: kv_cache.init(model, rows, shorter)),
+                              kv_cache.shardings(model, mesh, rows, shorter))
+        return Program(function=programs.lengthen, arguments=(before,), options={"length": length},
+                       terms={"cache": size + on_device(before)}, beside=kept + on_device(weights), tokens=0, flops=0.0)
     state = programs.Rows(*(jax.ShapeDtypeStruct((rows, *more), kind, sharding=line) for kind, more in (
         (jnp.int32, ()), (jnp.int32, ()), (jnp.int32, ()), (jnp.bool_, ()), (jnp.uint32, (2,)))))
     options = engine.decode_options(how, (0,) * 4) | {"limit": programs.SEGMENT, "floor": 0}
@@ -212,16 +222,19 @@ def check(name: str, program: Program, model: ModelConfig, chip: topologies.Chip
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         used = _used(str(error))
-        temporaries, total, host, crossing = max(0, used - given + program.beside), used + program.beside, 0, ()
+        temporaries, total = max(0, used - given + program.beside), used + program.beside
+        host, aliased, crossing = 0, 0, ()
     else:
         memory = hlo.memory(compiled)
-        temporaries, host, total = memory.temporaries, memory.host, memory.total + program.beside
+        temporaries, host, aliased = memory.temporaries, memory.host, memory.aliased
+        total = memory.total + program.beside
         crossing = tuple(hlo.collectives(compiled.as_text(), model.num_layers))
     inside = {name: min(size, temporaries) for name, size in program.inside.items()}
     terms = program.terms | inside | {"activations": max(0, temporaries - sum(inside.values()))}
     terms |= {"beside": program.beside} if program.beside else {}
     fits = total <= chip.memory
-    return Row(program=name, terms=terms, total=total, temporaries=temporaries, host=host, memory=int(chip.memory),
+    return Row(program=name, terms=terms, total=total, temporaries=temporaries, host=host, aliased=aliased,
+               memory=int(chip.memory),
                fits=fits, message="" if fits else advice(name, terms, total, chip), tokens=program.tokens,
                seconds=time.monotonic() - start, flops=program.flops, collectives=crossing,
                least_seconds=max(program.flops / devices / chip.flops, program.least_bytes / chip.bandwidth))

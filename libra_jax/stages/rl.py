@@ -149,10 +149,17 @@ def objective(config: Config) -> Callable[[ModelConfig], steps.LossFn]:
 
 
 def scorer(config: Config, model: ModelConfig, mesh: jax.sharding.Mesh) -> Callable[[Any, dict, float], jax.Array]:
-    """Jitted (parameters, batch, temperature) -> log-probabilities [rows, T] of its tokens, laid out as its rows."""
-    rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(("data", "fsdp")))
-    return jax.jit(lambda params, batch, heat: _logprobs(model, params, batch, heat, config.train.logit_chunk),
-                   out_shardings=rows)
+    """Jitted (parameters, batch, temperature) -> log-probabilities [rows, T] of its tokens, laid out as its rows.
+
+    As many rows at a time as a training step takes.
+    """
+    def score(params, batch, heat):
+        rows = {name: steps.cut(value, config.train.accumulation) for name, value in batch.items()}
+        return steps.join(jax.lax.map(
+            lambda part: _logprobs(model, params, part, heat, config.train.logit_chunk), rows))
+
+    layout = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(("data", "fsdp")))
+    return jax.jit(score, out_shardings=layout)
 
 
 def check(config: Config, prompts: Sequence[Sequence[int]]) -> None:

@@ -30,6 +30,16 @@ def host_rows(array: jax.Array) -> np.ndarray:
     return np.concatenate([np.asarray(shards[start]) for start in sorted(shards)])
 
 
+def cut(array: jax.Array, parts: int) -> jax.Array:
+    """[B, ...] -> [parts, B / parts, ...]: row r goes to part r % parts, so that each device keeps its rows."""
+    return jnp.swapaxes(array.reshape(-1, parts, *array.shape[1:]), 0, 1)
+
+
+def join(array: jax.Array) -> jax.Array:
+    """What `cut` has cut: [parts, B / parts, ...] -> [B, ...]."""
+    return jnp.swapaxes(array, 0, 1).reshape(-1, *array.shape[2:])
+
+
 def make(loss_fn: LossFn, optimizer: optax.GradientTransformation, *, accumulation: int = 1) -> Callable:
     """Returns jitted step(state, batch) -> (state, metrics); the state is donated.
 
@@ -46,24 +56,21 @@ def make(loss_fn: LossFn, optimizer: optax.GradientTransformation, *, accumulati
         for name, value in arrays.items():
             if value.shape[0] % accumulation:
                 raise ValueError(f"accumulation={accumulation} does not divide the {value.shape[0]} rows of {name!r}")
-        # Row r goes to part r % accumulation: each device keeps its rows.
-        cut = {name: jnp.swapaxes(value.reshape(-1, accumulation, *value.shape[1:]), 0, 1)
-               for name, value in arrays.items()}
-        return cut, {name: value for name, value in batch.items() if not jnp.ndim(value)}
+        return {name: cut(value, accumulation) for name, value in arrays.items()}, {name: value for name, value in batch.items() if not jnp.ndim(value)}
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
         if accumulation == 1:
             (loss, metrics), gradient = gradient_of(state.params, batch)
         else:
-            cut, scalars = parts(batch)
-            part = {name: value[0] for name, value in cut.items()} | scalars
+            rows, scalars = parts(batch)
+            part = {name: value[0] for name, value in rows.items()} | scalars
             zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
                                 jax.eval_shape(gradient_of, state.params, part))
 
             def add(total, rows):
                 return jax.tree.map(jnp.add, total, gradient_of(state.params, rows | scalars)), None
 
-            ((loss, metrics), gradient), _ = jax.lax.scan(add, zero, cut)
+            ((loss, metrics), gradient), _ = jax.lax.scan(add, zero, rows)
         norm = optax.global_norm(gradient)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
         learns = finite & (norm > 0)
