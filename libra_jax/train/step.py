@@ -56,7 +56,8 @@ def make(loss_fn: LossFn, optimizer: optax.GradientTransformation, *, accumulati
         for name, value in arrays.items():
             if value.shape[0] % accumulation:
                 raise ValueError(f"accumulation={accumulation} does not divide the {value.shape[0]} rows of {name!r}")
-        return {name: cut(value, accumulation) for name, value in arrays.items()}, {name: value for name, value in batch.items() if not jnp.ndim(value)}
+        scalars = {name: value for name, value in batch.items() if not jnp.ndim(value)}
+        return {name: cut(value, accumulation) for name, value in arrays.items()}, scalars
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
         if accumulation == 1:
