@@ -90,5 +90,5 @@ def _arrange(sizes: list[int], devices: list[jax.Device], slices: int) -> np.nda
             return mesh_utils.create_hybrid_device_mesh([sizes[0] // slices, *sizes[1:]], [slices, 1, 1, 1], devices,
                                                         allow_split_physical_axes=True)
         return mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
-    except (ValueError, NotImplementedError):  # two devices a chip, on v4: their own order
+    except (ValueError, NotImplementedError, AssertionError):  # two devices a chip, on v4: their own order
         return np.asarray(devices).reshape(sizes)
