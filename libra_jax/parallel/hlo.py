@@ -60,7 +60,8 @@ def memory(compiled: Any) -> Memory:
 def collectives(text: str, num_layers: int) -> list[Collective]:
     """The collectives of an optimized program's text, by kind and by whether they run in a loop over the layers.
 
-    Such a loop is one of `num_layers` rounds.
+    Such a loop is one of `num_layers` rounds, or of one less where the compiler has taken the first or last layer out
+    of it (which then counts as outside). A loop over as many parts of a batch would be taken for one.
     """
     bodies = _computations(text)
     entry = re.search(r"^ENTRY %?([\w.\-]+)", text, re.MULTILINE)
@@ -91,7 +92,7 @@ def _computations(text: str) -> dict[str, list[str]]:
         if match:
             name = match.group(1)
             bodies[name] = []
-        elif line.startswith("}"):
+        elif line.rstrip() == "}":  # kernels have metadata of several lines, which may begin with a brace
             name = None
         elif name is not None:
             bodies[name].append(line)
@@ -106,7 +107,7 @@ def _places(bodies: dict[str, list[str]], entry: str, num_layers: int) -> dict[s
         name, runs, inside = waiting.pop()
         places[name].append((runs, inside))
         for callee, rounds in _callees(bodies, name):
-            waiting.append((callee, runs * rounds, inside or rounds == num_layers > 1))
+            waiting.append((callee, runs * rounds, inside or num_layers - 1 <= rounds <= num_layers and rounds > 1))
     return places
 
 

@@ -27,6 +27,9 @@ TEXT = """HloModule jit_step, is_scheduled=true
 
 %layer (c: (s32[], bf16[4,8])) -> (s32[], bf16[4,8]) {
   %all-gather.1 = bf16[32,8]{1,0:T(8,128)(2,1)} all-gather(%x), dimensions={0}
+  %kernel = f32[8]{0} custom-call(%x), custom_call_target="tpu_custom_call", frontend_attributes={
+"metadata":"{}"
+}}, metadata={op_name="kernel"}
   %inner = (u32[], bf16[4,8]) while(%t), condition=%ring_condition, body=%ring
   %fusion.1 = f32[8]{0} fusion(%y), kind=kCustom, calls=%all-reduce-scatter.1
 }
@@ -50,6 +53,7 @@ def test_collectives_are_counted_by_kind_loop_and_rounds():
         ("reduce-scatter", True): (3, 3 * 8 * 4, 8 * 4),
         ("all-reduce", False): (1, 44, 44),
     }
+    assert all(each.in_layers == (each.kind != "all-reduce") for each in hlo.collectives(TEXT, num_layers=4))  # peeled
     assert not any(each.in_layers for each in hlo.collectives(TEXT, num_layers=5))
 
 
