@@ -79,6 +79,17 @@ def test_a_plan_that_does_not_fit_names_the_largest_terms_and_what_helps(config,
 
 
 @needs_libtpu
+def test_slices_hold_copies(config, tmp_path):
+    train = dataclasses.replace(config.sft.train, mesh=MeshConfig(data=2, fsdp=-1, tensor=2))
+    found = plan.run(dataclasses.replace(config, topology="v5e:2x2", slices=2, programs=("sft",),
+                                         sft=dataclasses.replace(config.sft, train=train)), tmp_path)
+    assert found["devices"] == 8 and found["programs"][0]["fits"]
+    assert found["programs"][0]["terms"]["parameters"] > transformer.num_parameters(plan.find_model(config.model))
+    with pytest.raises(ValueError, match="2 slices need data to be a multiple of 2"):
+        plan.run(dataclasses.replace(config, topology="v5e:2x2", slices=2), tmp_path)
+
+
+@needs_libtpu
 def test_attention_on_tpus_is_the_kernel_and_holds_no_scores(config):
     config = dataclasses.replace(config, sft=dataclasses.replace(config.sft, sequence_length=1024))
     mesh = meshes.make(config.sft.train.mesh, topologies.devices(config.topology))
