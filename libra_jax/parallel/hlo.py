@@ -107,7 +107,7 @@ def _places(bodies: dict[str, list[str]], entry: str, num_layers: int) -> dict[s
         name, runs, inside = waiting.pop()
         places[name].append((runs, inside))
         for callee, rounds in _callees(bodies, name):
-            waiting.append((callee, runs * rounds, inside or num_layers - 1 <= rounds <= num_layers and rounds > 1))
+            waiting.append((callee, runs * rounds, inside or (num_layers - 1 <= rounds <= num_layers and rounds > 1)))
     return places
 
 
