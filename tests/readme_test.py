@@ -86,6 +86,23 @@ def test_the_two_commands_are_there_and_ci_runs_the_second():
     assert (ROOT / ".ci/run").read_text(encoding="utf-8").splitlines()[-1] == "launch/local.sh test"
 
 
+def test_the_plans_of_the_shipped_configs_are_shown_and_fit():
+    from libra_jax.stages import plan
+
+    sections = (ROOT / "docs/plans.md").read_text(encoding="utf-8").split("\n## ")[1:]
+    shown = {section.partition("\n")[0]: section for section in sections}
+    for size, topologies in (("32b", ("v5p:4x4x4", "v6e:8x8")), ("8b", ("v5p:4x4x4", "v6e:8x8", "v5e:8x8")),
+                             ("1p7b", ("v5p:4x4x4", "v6e:8x8"))):
+        config = configs.load(str(ROOT / f"configs/libra_rm_{size}.py"), plan.Config)
+        for topology in topologies:
+            section = shown[f"libra_rm_{size} on {topology}"]
+            assert section.count("| yes |") == len(config.programs) and "**no**" not in section
+            assert f"**{config.model}**" in section and f"on **{topology}**" in section
+            found = re.findall(r"^\| (\w+) \|", section, re.MULTILINE)
+            assert found == [*config.programs] * 2
+    assert "| decode |" in section
+
+
 def test_every_stage_is_in_the_guide():
     guide = (ROOT / "docs/stages.md").read_text(encoding="utf-8")
     for stage in cli.stages():

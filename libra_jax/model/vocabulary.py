@@ -67,17 +67,21 @@ def logprobs(config: ModelConfig, weight: jax.Array, x: jax.Array, targets: jax.
     axes = TABLE if config.tie_embeddings else TABLE[::-1]
     w, rows = rules.fit(axes, weight.shape), rules.fit(("batch", "time"), targets.shape)
     vocabulary, fsdp = w[axes.index("vocabulary")], w[axes.index("model")]
+    used = {axis for entry in rows for axis in (entry if isinstance(entry, tuple) else (entry,))} - {None}
+    if fsdp not in used:  # too few rows: every device of fsdp does them all, with all of the weight
+        fsdp, w = None, PartitionSpec(*(entry if entry == vocabulary else None for entry in w))
+    varying = tuple(sorted(used | ({vocabulary} if vocabulary else set())))  # what differs between devices of these
     temperature = jnp.asarray(temperature, jnp.float32)
 
     def local(weight, x, targets, temperature):
         # Gradients are each device's own in _logprobs, and summed over the mesh on their way out.
-        weight, temperature = _vary(weight, w), _vary(temperature, ())
-        x, targets = _vary(x, rows), _vary(targets, rows)
+        weight, temperature = _vary(weight, varying, w), _vary(temperature, varying, ())
+        x, targets = _vary(x, varying, rows), _vary(targets, varying, rows)
         size = chunk if 0 < chunk < targets.shape[1] else targets.shape[1]
         if targets.shape[1] % size:
             raise ValueError(f"chunk={chunk} does not divide the {targets.shape[1]} positions of a row that a device "
                              "holds")
-        return _logprobs(config, (vocabulary, fsdp), size, weight, x, targets, temperature)
+        return _logprobs(config, (vocabulary, fsdp, varying), size, weight, x, targets, temperature)
 
     if rules.mesh() is None:
         return local(weight, x, targets, temperature)
@@ -86,9 +90,9 @@ def logprobs(config: ModelConfig, weight: jax.Array, x: jax.Array, targets: jax.
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
-def _logprobs(config: ModelConfig, axes: tuple[str | None, str | None], chunk: int, weight: jax.Array, x: jax.Array,
-              targets: jax.Array, temperature: jax.Array) -> jax.Array:
-    """One device's part; `axes` are those over which the vocabulary and the model axis of its weight are sharded."""
+def _logprobs(config: ModelConfig, axes: tuple[str | None, str | None, tuple[str, ...]], chunk: int,
+              weight: jax.Array, x: jax.Array, targets: jax.Array, temperature: jax.Array) -> jax.Array:
+    """One device's part. `axes`: those of the vocabulary and of the weight's model axis, and all that arrays vary on."""
     return _forward(config, axes, chunk, weight, x, targets, temperature)[0]
 
 
@@ -98,7 +102,7 @@ def _gathered(config: ModelConfig, fsdp: str | None, weight: jax.Array, dtype: j
 
 
 def _forward(config, axes, chunk, shard, x, targets, temperature):
-    vocabulary, fsdp = axes
+    vocabulary, fsdp, _ = axes
     weight = _gathered(config, fsdp, shard, x.dtype)
 
     def part(inputs):
@@ -121,7 +125,7 @@ def _forward(config, axes, chunk, shard, x, targets, temperature):
 
 def _backward(config, axes, chunk, kept, gradient):
     shard, x, targets, temperature, normaliser = kept
-    vocabulary, fsdp = axes
+    vocabulary, fsdp, varying = axes
     weight = _gathered(config, fsdp, shard, x.dtype)
     axis = 0 if config.tie_embeddings else 1
 
@@ -140,7 +144,7 @@ def _backward(config, axes, chunk, kept, gradient):
         return total + to_weight, to_x
 
     cut = tuple(_cut(each, chunk) for each in (x, targets, normaliser, gradient))
-    to_weight, to_x = jax.lax.scan(add, _vary(jnp.zeros(weight.shape, jnp.float32), ()), cut)
+    to_weight, to_x = jax.lax.scan(add, _vary(jnp.zeros(weight.shape, jnp.float32), varying, ()), cut)
     if fsdp:  # in float32: more exact, and what the TPU compiler takes in a loop over parts of a batch
         to_weight = jax.lax.psum_scatter(to_weight, fsdp, scatter_dimension=int(config.tie_embeddings), tiled=True)
     return to_weight.astype(shard.dtype), _join(to_x, x.shape), None, jnp.zeros_like(temperature)
@@ -149,13 +153,11 @@ def _backward(config, axes, chunk, kept, gradient):
 _logprobs.defvjp(_forward, _backward)
 
 
-def _vary(array: jax.Array, spec: PartitionSpec | tuple[()]) -> jax.Array:
-    """An array that is sharded by `spec`, as one that may differ on all devices of the mesh (jax.shard_map's types)."""
-    mesh = rules.mesh()
-    if mesh is None:
-        return array
+def _vary(array: jax.Array, varying: tuple[str, ...], spec: PartitionSpec | tuple[()]) -> jax.Array:
+    """An array that is sharded by `spec`, as one that may differ along all axes `varying` (jax.shard_map's types)."""
     cut = {axis for entry in spec for axis in (entry if isinstance(entry, tuple) else (entry,))}
-    return jax.lax.pcast(array, tuple(axis for axis in mesh.axis_names if axis not in cut), to="varying")
+    missing = tuple(axis for axis in varying if axis not in cut)
+    return jax.lax.pcast(array, missing, to="varying") if missing else array
 
 
 def _place(size: int, tokens: jax.Array, vocabulary: str | None) -> tuple[jax.Array, jax.Array]:

@@ -11,6 +11,7 @@ renders the rows that it feeds, and no other. Both go through SeqIO, whose shard
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import pathlib
@@ -77,7 +78,9 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
         del params
         return feed(number) | {"denominator": np.float32(trained[feed.chosen(number)].sum())}
 
-    last = training.fit(config, objective(config), batch_at, "sft", workdir, inputs=("checkpoint", "examples", "kept"))
+    with contextlib.closing(feed):
+        last = training.fit(config, objective(config), batch_at, "sft", workdir,
+                            inputs=("checkpoint", "examples", "kept"))
     summary = {"judgements": len(fitting), "too_long": len(talks) - len(fitting), "broken_lines": broken + also_broken,
                "rows": len(rows), **last, "path": str(workdir / "export")}
     runs.report(summary)
@@ -168,8 +171,12 @@ class Feed:
         self._next = number + 1
         batch = next(self._stream)
         if self._next == self.config.train.num_steps:
-            self._stream = iter(())  # closes the task, which would complain at the end of the process
+            self.close()
         return batch | {"loss_mask": batch["loss_mask"].astype(bool)}
+
+    def close(self) -> None:
+        """Closes the task, whose threads must not outlive the run."""
+        self._stream = iter(())
 
 
 class _Turns(Sequence):

@@ -53,6 +53,8 @@ def fit(state: TrainState, step: Callable, batch_at: Callable[[int, Any], dict],
                 with notice.at_once():
                     batch = batch_at(number, state.params)
             except preemption.Preempted:
+                batch = None  # and what it was making is let go of, before anything else
+            if batch is None:
                 stop(number)
             extra = {name.removeprefix("metric/"): value for name, value in batch.items() if name.startswith("metric/")}
             fed = {name: value for name, value in batch.items() if not name.startswith("metric/")}
