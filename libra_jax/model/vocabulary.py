@@ -92,7 +92,7 @@ def logprobs(config: ModelConfig, weight: jax.Array, x: jax.Array, targets: jax.
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
 def _logprobs(config: ModelConfig, axes: tuple[str | None, str | None, tuple[str, ...]], chunk: int,
               weight: jax.Array, x: jax.Array, targets: jax.Array, temperature: jax.Array) -> jax.Array:
-    """One device's part. `axes`: those of the vocabulary and of the weight's model axis, and all that arrays vary on."""
+    """One device's part. `axes`: of the vocabulary, of the weight's model axis, and all that arrays vary on."""
     return _forward(config, axes, chunk, weight, x, targets, temperature)[0]
 
 

@@ -83,7 +83,7 @@ def test_a_request_that_is_suspended_is_deleted_with_its_machine_and_stands_in_t
 
 
 def test_a_machine_under_repair_is_waited_for_and_what_runs_there_watched_again(cloud):
-    cloud.write(repair="REPAIRING\nREPAIRING\nREPAIRING\nREPAIRING\nREADY",
+    cloud.write(repair="REPAIRING\n" * 15 + "READY",  # some of the looks at it say nothing
                 stage=f"""[ "${{HOME##*/}}" = worker1 ] || mv "$CLOUD/repair" "$CLOUD/tpu-vm-n"; {UNTIL_GO}""")
     machine = cloud.folder / "tpu-vm-n"
     out, error = go_on_when(cloud, lambda: not (cloud.folder / "repair").exists() and count(cloud, "follow") > 1
