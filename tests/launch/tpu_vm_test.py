@@ -8,6 +8,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
@@ -266,9 +267,10 @@ def test_the_end_of_training_by_a_signal_is_read_from_the_words_that_training_pr
 def test_an_interrupt_ends_the_watching_and_not_the_stage(installed):
     installed.write(stage="echo waiting; until [ -e \"$CLOUD/go\" ]; do /bin/sleep 0.02; done")
     words, environment = installed.command("run", "--", "sft")
-    with subprocess.Popen(words, env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                          # tests that run in the background have inherited that this signal is ignored
-                          text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)) as run:
+    # Tests that run in the background have inherited that this signal is ignored.
+    heard = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execvp(sys.argv[1], sys.argv[1:])"
+    with subprocess.Popen([sys.executable, "-c", heard, *words], env=os.environ | environment, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
         try:
             assert any("waiting" in line for line in run.stdout)
             run.send_signal(signal.SIGINT)
