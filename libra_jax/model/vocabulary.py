@@ -34,7 +34,7 @@ def embed(config: ModelConfig, table: jax.Array, tokens: jax.Array) -> jax.Array
     def local(table, tokens):
         if fsdp:
             tokens = jax.lax.all_gather(tokens, fsdp, axis=0, tiled=True)
-        found = _own(table, tokens, where[0])[0].astype(config.dtype)
+        found = _own(table, tokens, where[0]).astype(config.dtype)
         if fsdp:
             found = jax.lax.all_to_all(found, fsdp, split_axis=0, concat_axis=2, tiled=True)
         if not where[0]:
@@ -166,9 +166,10 @@ def _place(size: int, tokens: jax.Array, vocabulary: str | None) -> tuple[jax.Ar
     return jnp.clip(place, 0, size - 1), (place >= 0) & (place < size)
 
 
-def _own(table: jax.Array, tokens: jax.Array, vocabulary: str | None) -> tuple[jax.Array, jax.Array]:
+def _own(table: jax.Array, tokens: jax.Array, vocabulary: str | None) -> jax.Array:
+    """The rows of this device's share of the table; zeros for tokens that lie in another's."""
     place, inside = _place(table.shape[0], tokens, vocabulary)
-    return jnp.where(inside[..., None], table[place], 0.0), inside
+    return jnp.where(inside[..., None], table[place], 0.0)
 
 
 def _cut(array: jax.Array, chunk: int) -> jax.Array:
