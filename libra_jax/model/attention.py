@@ -24,15 +24,12 @@ _MASKED = -1e30  # finite, so that a row which may attend to nothing (padding) g
 
 
 class View(NamedTuple):
-    """What queries may see: keys at most at their own place, in their own segment, fewer than `window` places back.
+    """What queries may see: keys at most at their own index, in their own segment, fewer than `window` places back.
 
-    `places` [B or 1, T] of the queries and `key_places` [S] of the keys; `segment_ids` [B, T] (None: one segment) of
-    both, where the keys are those of the same tokens; `window` is None where no layer slides, else a traced scalar that
-    is the window in layers which slide and 0 in the others.
+    `segment_ids` [B, T] of queries and keys (None: one segment); `window` is None where no layer slides, else a traced
+    scalar that is the window in layers which slide and 0 in the others.
     """
 
-    places: jax.Array
-    key_places: jax.Array
     segment_ids: jax.Array | None
     window: jax.Array | None
 
@@ -42,13 +39,13 @@ def precision(config: ModelConfig) -> jax.lax.Precision:
     return jax.lax.Precision.HIGHEST if config.dtype == "float32" else jax.lax.Precision.DEFAULT
 
 
-def attend(config: ModelConfig, q: jax.Array, k: jax.Array, v: jax.Array, view: View, *, own: bool) -> jax.Array:
-    """softmax(q k / sqrt(scale), softcapped, masked) v. `own`: the keys are those of the queries' own tokens.
+def attend(config: ModelConfig, q: jax.Array, k: jax.Array, v: jax.Array, view: View) -> jax.Array:
+    """softmax(q k / sqrt(scale), softcapped, masked) v, for keys of the queries' own tokens.
 
-    `config.attention` chooses; splash attention takes rows of its own tokens of a multiple of LANES alone.
+    `config.attention` chooses; splash attention takes rows of a multiple of LANES alone.
     """
     q = q * (config.query_scale or config.head_size) ** -0.5
-    if config.attention != "xla" and own and q.shape[1] % LANES == 0:
+    if config.attention != "xla" and q.shape[1] % LANES == 0:
         return _splash(config, q, k, v, view)
     return plain(config, q, k, v, view)
 
@@ -57,33 +54,30 @@ def plain(config: ModelConfig, q: jax.Array, k: jax.Array, v: jax.Array, view: V
     """The reference, for scaled q. Rows of more than two blocks are done block by block, and again for the gradient."""
     b, t, n, h = q.shape
     q = q.reshape(b, t, k.shape[2], -1, h)
-    if t == 1 and 1 < k.shape[2] <= 4:
-        grouped, flat = (functools.partial(each, config) for each in (_grouped, _flat))
-        return jax.lax.platform_dependent(q, k, v, _allowed(view), cpu=flat, default=grouped).reshape(b, t, n, h)
     if t <= 2 * BLOCK or t % BLOCK:
-        return _grouped(config, q, k, v, _allowed(view)).reshape(b, t, n, h)
+        return _grouped(config, q, k, v, _allowed(view, jnp.arange(t), jnp.arange(t), view.segment_ids)
+                        ).reshape(b, t, n, h)
 
     def block(start):
         def part(array):
             return None if array is None else jax.lax.dynamic_slice_in_dim(array, start, BLOCK, axis=1)
 
-        return _grouped(config, part(q), k, v, _allowed(view, part(view.places), part(view.segment_ids)))
+        index = start + jnp.arange(BLOCK)
+        return _grouped(config, part(q), k, v, _allowed(view, index, jnp.arange(t), part(view.segment_ids)))
 
     out = jax.lax.map(jax.checkpoint(block), jnp.arange(0, t, BLOCK))
     return jnp.moveaxis(out, 0, 1).reshape(b, t, n, h)
 
 
-def _allowed(view: View, places: jax.Array | None = None, segment_ids: jax.Array | None = None) -> jax.Array:
-    """[B or 1, T, S] boolean, for all queries or those of `places` and `segment_ids`."""
-    places = view.places if places is None else places
-    distance = places[:, :, None] - view.key_places[None, None]
+def _allowed(view: View, queries: jax.Array, keys: jax.Array, segment_ids: jax.Array | None) -> jax.Array:
+    """[B or 1, T, S] boolean, for queries and keys of these indices [T] and [S]; `segment_ids` are the queries'."""
+    distance = queries[None, :, None] - keys
     allowed = distance >= 0
     if view.window is not None:
         allowed &= (view.window == 0) | (distance < view.window)
     if view.segment_ids is not None:
-        mine = view.segment_ids if segment_ids is None else segment_ids
         theirs = view.segment_ids[:, None, :]
-        allowed = allowed & (mine[:, :, None] == theirs) & (theirs > 0)
+        allowed = allowed & (segment_ids[:, :, None] == theirs) & (theirs > 0)
     return allowed
 
 
@@ -92,21 +86,6 @@ def _grouped(config: ModelConfig, q: jax.Array, k: jax.Array, v: jax.Array, allo
     scores = jnp.einsum("btkgh,bskh->bkgts", q, k, precision=precision(config), preferred_element_type=jnp.float32)
     weights = _softmax(config, scores, allowed[:, None, None])
     return jnp.einsum("bkgts,bskh->btkgh", weights.astype(v.dtype), v, precision=precision(config))
-
-
-def _flat(config: ModelConfig, q: jax.Array, k: jax.Array, v: jax.Array, allowed: jax.Array) -> jax.Array:
-    """The same for one query a row, with kv heads side by side in one axis K*H and zeros for a query's other heads.
-
-    It multiplies K times as often and is twice as fast on a CPU, where grouped products transpose the whole cache.
-    """
-    b, t, kv, g, h = q.shape
-    own = jnp.eye(kv, dtype=q.dtype)
-    wide = jnp.einsum("btkgh,kj->btkgjh", q, own).reshape(b, kv * g, kv * h)
-    scores = jnp.einsum("bnx,bsx->bns", wide, k.reshape(b, -1, kv * h), precision=precision(config),
-                        preferred_element_type=jnp.float32)
-    weights = _softmax(config, scores, allowed)
-    out = jnp.einsum("bns,bsx->bnx", weights.astype(v.dtype), v.reshape(b, -1, kv * h), precision=precision(config))
-    return jnp.einsum("btkgjh,kj->btkgh", out.reshape(b, t, kv, g, kv, h), own)
 
 
 def _softmax(config: ModelConfig, scores: jax.Array, allowed: jax.Array) -> jax.Array:

@@ -1,4 +1,12 @@
-"""The key-value cache: the slot of a token is its position, so rows of different lengths need no left padding."""
+"""The key-value cache: a pool of pages that rows borrow, as an operating system lends memory (arXiv 2309.06180).
+
+A page holds PAGE positions of all layers' keys and values. A row's table lists its pages: the token at position p lies
+in page table[p // PAGE], place p % PAGE. Rows that continue the same prompt list the same pages for it. Where the rows
+of a batch are spread over devices, so is the pool, and a table speaks of pages of its own device alone.
+
+With 8-bit pages each channel (of a layer, a head) has a fixed scale, measured once (`scales`): scores take the keys'
+scale with the query, and the values' comes onto the result, so that any attention kernel reads the pages as they are.
+"""
 
 from __future__ import annotations
 
@@ -10,41 +18,78 @@ import jax.numpy as jnp
 from libra_jax.model.config import ModelConfig
 from libra_jax.parallel import rules
 
-AXES = ("layers", "batch", "source", "kv_heads", "head")
+PAGE = 64  # positions of a page
+AXES = ("layers", "pages", None, "kv_heads", "head")
+MARGIN = 1.25  # how far beyond what was measured 8-bit pages reach
 
 
 class Cache(NamedTuple):
-    """Keys (rotated) and values, each [L, B, S, K, H]. A query at position p reads slots 0 .. p, never beyond."""
+    """`pages` [L, P, PAGE, 2K, H]: key and value of head 0, of head 1, and so on, keys rotated.
 
-    k: jax.Array
-    v: jax.Array
+    `scale` float32 [L, 2K, H], what one step of an 8-bit page is worth; of size 0 in other pages.
+    """
 
-    @property
-    def length(self) -> int:
-        """S, the number of positions that fit."""
-        return self.k.shape[2]
+    pages: jax.Array
+    scale: jax.Array
 
 
-def init(config: ModelConfig, batch: int, length: int, dtype: str | jnp.dtype | None = None) -> Cache:
-    """An empty cache of `batch` rows and `length` positions, in `dtype` (default: config.dtype)."""
-    shape = (config.num_layers, batch, length, config.num_kv_heads, config.head_size)
-    dtype = jnp.dtype(dtype or config.dtype)
-    return Cache(k=jnp.zeros(shape, dtype), v=jnp.zeros(shape, dtype))
+class Where(NamedTuple):
+    """Where the tokens [B, T] of a call lie: token t of row b at position first[b] + t, for t < count[b].
+
+    `table` int32 [B, M]: each row's pages. Tokens from `count` on are padding: computed, and not written.
+    """
+
+    table: jax.Array
+    first: jax.Array
+    count: jax.Array
 
 
-def repeat(cache: Cache, n: int) -> Cache:
-    """Each row n times, side by side: rows [a, b] become [a, a, b, b] for n = 2 (n samples share one prefill)."""
-    return Cache(*(jnp.repeat(part, n, axis=1) for part in cache))
+def init(config: ModelConfig, num_pages: int, dtype: str = "", scale: jax.Array | None = None) -> Cache:
+    """A pool of `num_pages` empty pages in `dtype` ("": config.dtype; "int8" needs `scale`)."""
+    shape = (config.num_layers, num_pages, PAGE, 2 * config.num_kv_heads, config.head_size)
+    empty = jnp.zeros((config.num_layers, 0, config.head_size), jnp.float32)
+    return Cache(pages=jnp.zeros(shape, jnp.dtype(dtype or config.dtype)), scale=empty if scale is None else scale)
 
 
-def shardings(config: ModelConfig, mesh: jax.sharding.Mesh, batch: int, length: int) -> Cache:
-    """The NamedShardings of init(config, batch, length), for jit's out_shardings or device_put."""
-    shape = (config.num_layers, batch, length, config.num_kv_heads, config.head_size)
-    return Cache(*(rules.sharding(mesh, AXES, shape) for _ in range(2)))
+def shardings(config: ModelConfig, mesh: jax.sharding.Mesh, num_pages: int, dtype: str = "") -> Cache:
+    """The NamedShardings of init(config, num_pages, dtype), for jit's out_shardings or device_put."""
+    heads = config.num_kv_heads  # a key and its value stay together
+    pages = rules.sharding(mesh, AXES, (config.num_layers, num_pages, PAGE, heads, config.head_size))
+    scale = rules.sharding(mesh, ("layers", "kv_heads", "head"),
+                           (config.num_layers, heads if dtype == "int8" else 1, config.head_size))
+    return Cache(pages=pages, scale=scale)
 
 
-def write(cache: Cache, layer: jax.Array | int, slots: jax.Array, k: jax.Array, v: jax.Array) -> Cache:
-    """Writes k, v [B, T, K, H] of one layer at slots [B, T]; a slot outside 0 .. S-1 is not written."""
-    rows = jnp.arange(slots.shape[0])[:, None]
-    return Cache(k=cache.k.at[layer, rows, slots].set(k.astype(cache.k.dtype), mode="drop"),
-                 v=cache.v.at[layer, rows, slots].set(v.astype(cache.v.dtype), mode="drop"))
+def fit(config: ModelConfig, num_pages: int, eight_bit: bool) -> Cache:
+    """The PartitionSpecs of a cache on the mesh that is set."""
+    shape = (config.num_layers, num_pages, PAGE, config.num_kv_heads, config.head_size)
+    pages = rules.fit(AXES, shape)
+    return Cache(pages=pages, scale=jax.P(None, pages[3] if eight_bit else None, None))
+
+
+def interleave(k: jax.Array, v: jax.Array) -> jax.Array:
+    """k and v [..., K, H] -> [..., 2K, H], as pages hold them."""
+    both = jnp.stack([k, v], axis=-2)
+    return both.reshape(*k.shape[:-2], 2 * k.shape[-2], k.shape[-1])
+
+
+def write(cache: Cache, layer: jax.Array | int, where: Where, kv: jax.Array) -> Cache:
+    """Writes kv [B, T, 2K, H] of one layer to its places; beyond a table's end nothing is written."""
+    if cache.scale.size:
+        kv = jnp.clip(jnp.round(kv / cache.scale[layer]), -127, 127)
+    steps = jnp.arange(kv.shape[1])
+    positions = where.first[:, None] + steps
+    inside = (steps < where.count[:, None]) & (positions < where.table.shape[1] * PAGE)
+    pages = jnp.take_along_axis(where.table, positions // PAGE, axis=1, mode="clip")
+    pages = jnp.where(inside, pages, cache.pages.shape[1])
+    written = cache.pages.at[layer, pages, positions % PAGE].set(kv.astype(cache.pages.dtype), mode="drop")
+    return cache._replace(pages=written)
+
+
+def scales(cache: Cache) -> jax.Array:
+    """float32 [L, 2K, H] for 8-bit pages, from pages of another kind that hold some of what such pages shall hold.
+
+    Each channel's largest number, with MARGIN; numbers beyond it are clipped.
+    """
+    largest = jnp.max(jnp.abs(cache.pages.astype(jnp.float32)), axis=(1, 2), initial=1e-6)
+    return largest * (MARGIN / 127)

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from libra_jax.model import attention
-from libra_jax.model import cache as caches
+from libra_jax.model import attention, paged
 from libra_jax.model.attention import precision
+from libra_jax.model.cache import Cache, Where
 from libra_jax.model.config import ModelConfig
 from libra_jax.parallel import rules
 
@@ -118,23 +118,22 @@ class Attention(nnx.Module):
         y = rules.constrain(y, ("batch", "time", heads, "head"))
         return y if bias is None else y + bias[...].astype(x.dtype)
 
-    def __call__(self, x: jax.Array, table, view: attention.View, cache: caches.Cache | None, layer, slots, own: bool
-                 ) -> tuple[jax.Array, caches.Cache | None]:
-        """x [B, T, D] -> ([B, T, D], cache with its keys at `slots`). `own`: it attends to keys of x alone."""
+    def __call__(self, x: jax.Array, table, view: attention.View, cache: Cache | None, layer, where: Where | None,
+                 decoding: bool) -> tuple[jax.Array, Cache | None]:
+        """x [B, T, D] -> ([B, T, D], cache). Without a cache x attends to itself; with one, to its rows' pages."""
         config = self.config
         bias = config.attention_bias
-        x = stream(x, not own, whole=True)
+        x = stream(x, decoding, whole=True)
         q = self._project(x, self.q, self.q_bias if bias else None, "heads")
         k = self._project(x, self.k, self.k_bias if bias else None, "kv_heads")
         v = self._project(x, self.v, self.v_bias if bias else None, "kv_heads")
         if config.qk_norm:
             q, k = self.q_norm(q), self.k_norm(k)
         q, k = rotate(q, table), rotate(k, table)
-        if cache is not None:
-            cache = caches.write(cache, layer, slots, k, v)
-            if not own:
-                k, v = cache.k[layer].astype(x.dtype), cache.v[layer].astype(x.dtype)
-        out = attention.attend(config, q, k, v, view, own=own)
+        if cache is None:
+            out = attention.attend(config, q, k, v, view)
+        else:
+            out, cache = paged.attend(config, q, k, v, cache, layer, where, view.window)
         out = rules.constrain(out, ("batch", "time", "heads", "head"))
         out = jnp.einsum("btnh,nhd->btd", out, self.o[...].astype(x.dtype), precision=precision(config))
         return out + self.o_bias[...].astype(x.dtype) if config.output_bias else out, cache
@@ -174,12 +173,12 @@ class Block(nnx.Module):
             self.attention_post_norm = RMSNorm(config, config.model_size, "norm")
             self.feedforward_post_norm = RMSNorm(config, config.model_size, "norm")
 
-    def __call__(self, x: jax.Array, table, view: attention.View, cache, layer, slots, own: bool
-                 ) -> tuple[jax.Array, caches.Cache | None]:
+    def __call__(self, x: jax.Array, table, view: attention.View, cache: Cache | None, layer, where: Where | None,
+                 decoding: bool) -> tuple[jax.Array, Cache | None]:
         """As Attention.__call__, over the whole block: x [B, T, D] -> [B, T, D]."""
-        y, cache = self.attention(self.attention_norm(x), table, view, cache, layer, slots, own)
+        y, cache = self.attention(self.attention_norm(x), table, view, cache, layer, where, decoding)
         x = x + (self.attention_post_norm(y) if self.post_norms else y)
-        x = stream(x, not own)
-        y = self.feedforward(self.feedforward_norm(x), not own)
+        x = stream(x, decoding)
+        y = self.feedforward(self.feedforward_norm(x), decoding)
         x = x + (self.feedforward_post_norm(y) if self.post_norms else y)
-        return stream(x, not own), cache
+        return stream(x, decoding), cache

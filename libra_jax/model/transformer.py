@@ -17,7 +17,7 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
 from libra_jax.model import attention, layers, vocabulary
-from libra_jax.model.cache import Cache
+from libra_jax.model.cache import Cache, Where
 from libra_jax.model.config import ModelConfig
 from libra_jax.parallel import rules
 
@@ -48,20 +48,15 @@ class Decoder(nnx.Module):
         if not config.tie_embeddings:
             self.unembedding = layers.param(rngs, shape[::-1], ("model", "vocabulary"), config.model_size**-0.5)
 
-    def hidden(self, tokens: jax.Array, positions: jax.Array, segment_ids: jax.Array | None, cache: Cache | None,
-               fresh: bool) -> tuple[jax.Array, Cache | None]:
+    def hidden(self, tokens: jax.Array, positions: jax.Array, segment_ids: jax.Array | None,
+               cache: Cache | None = None, where: Where | None = None) -> tuple[jax.Array, Cache | None]:
         """tokens [B, T] -> normed last hidden states [B, T, D] in config.dtype, and the cache with this call's keys."""
-        config, own = self.config, cache is None or fresh
+        config, decoding = self.config, cache is not None and tokens.shape[1] == 1
         x = vocabulary.embed(config, self.embedding[...], tokens)
         if config.scale_embeddings:
             x = x * jnp.asarray(config.model_size**0.5, x.dtype)
-        x = layers.stream(x, not own)
-        slots = None
-        if cache is not None:
-            slots = positions if segment_ids is None else jnp.where(segment_ids > 0, positions, cache.length)
-        index = jnp.arange(tokens.shape[1] if own else cache.length)
-        view = attention.View(places=index[None] if own else positions, key_places=index,
-                              segment_ids=segment_ids if own else None, window=None)
+        x = layers.stream(x, decoding)
+        view = attention.View(segment_ids=segment_ids, window=None)
         table = layers.rope_table(config, positions)
         local = layers.rope_table(config, positions, local=True) if config.rope_local_theta else None
         graph, state = nnx.split(self.blocks)
@@ -75,7 +70,7 @@ class Decoder(nnx.Module):
                 seen = view._replace(window=jnp.where(sliding, config.sliding_window, 0))
                 if local is not None:
                     here = tuple(jnp.where(sliding, a, b) for a, b in zip(local, table, strict=True))
-            return nnx.merge(graph, state)(x, here, seen, cache, layer, slots, own), None
+            return nnx.merge(graph, state)(x, here, seen, cache, layer, where, decoding), None
 
         if config.remat != "none" and cache is None:
             block = jax.checkpoint(block, policy=_REMAT[config.remat], prevent_cse=False)
@@ -150,19 +145,29 @@ def shardings(config: ModelConfig, mesh: jax.sharding.Mesh) -> Params:
 
 
 def apply(config: ModelConfig, params: Params, tokens: jax.Array, *, positions: jax.Array,
-          segment_ids: jax.Array | None = None, cache: Cache | None = None, fresh: bool = False
-          ) -> tuple[jax.Array, Cache | None]:
-    """Logits [B, T, V] in float32 of the token after each of tokens [B, T], and the cache (None if none was given).
+          segment_ids: jax.Array | None = None) -> jax.Array:
+    """Logits [B, T, V] in float32 of the token after each of tokens [B, T].
 
-    Without a cache, attention is causal by index and stays within a segment (segment 0 is padding, seen by none).
-    With one, the token at positions[b, t] is written to slot positions[b, t] of row b and sees slots up to its own; the
-    caller has filled those below. `fresh` says that none are: tokens then see those of this call alone, causal by
-    index. Tokens of segment 0, and positions beyond the cache, are not written.
+    Attention is causal by index and stays within a segment (segment 0 is padding, seen by none).
     """
     decoder = bind(config, params)
-    x, cache = decoder.hidden(tokens, positions, segment_ids, cache, fresh)
-    logits = vocabulary.logits(config, decoder.output_weight(), x)
-    return rules.constrain(logits, ("batch", "time", "vocabulary")), cache
+    return _logits(config, decoder, decoder.hidden(tokens, positions, segment_ids)[0])
+
+
+def extend(config: ModelConfig, params: Params, tokens: jax.Array, cache: Cache, where: Where
+           ) -> tuple[jax.Array, Cache]:
+    """Logits [B, T, V] of the token after each of tokens [B, T] at their places, and the cache with these written.
+
+    A token sees its row's positions below its own, which the caller has filled, and those of this call up to its own.
+    """
+    decoder = bind(config, params)
+    positions = where.first[:, None] + jnp.arange(tokens.shape[1])
+    x, cache = decoder.hidden(tokens, positions, None, cache, where)
+    return _logits(config, decoder, x), cache
+
+
+def _logits(config: ModelConfig, decoder: Decoder, x: jax.Array) -> jax.Array:
+    return rules.constrain(vocabulary.logits(config, decoder.output_weight(), x), ("batch", "time", "vocabulary"))
 
 
 def token_logprobs(config: ModelConfig, params: Params, tokens: jax.Array, *, positions: jax.Array,
@@ -173,7 +178,7 @@ def token_logprobs(config: ModelConfig, params: Params, tokens: jax.Array, *, po
     The first entry of a row and of each segment, and padding (segment 0), are 0. `chunk` as in vocabulary.logprobs.
     """
     decoder = bind(config, params)
-    x, _ = decoder.hidden(tokens, positions, segment_ids, None, False)
+    x, _ = decoder.hidden(tokens, positions, segment_ids)
     targets = jnp.roll(tokens, -1, axis=1)  # the last column is dropped again below
     scored = vocabulary.logprobs(config, decoder.output_weight(), x, targets, temperature, chunk)
     logprobs = jnp.pad(scored[:, :-1], ((0, 0), (1, 0)))

@@ -12,10 +12,10 @@ from jax.sharding import NamedSharding, PartitionSpec
 from libra_jax.parallel.mesh import AXES
 
 RULES: dict[str, tuple[str, ...]] = {
-    "batch": ("data", "fsdp"),  # rows of a batch, of a cache, of activations
+    "batch": ("data", "fsdp"),  # rows of a batch, of activations
     "time": ("sequence",),
     "stream": ("sequence", "tensor"),  # the time axis of the residual stream between blocks (arXiv 2205.05198)
-    "source": (),
+    "pages": ("data", "fsdp"),  # of the cache: cut as the rows that they belong to
     # While rows decode one token each, activations come to the weights, not weights to them (arXiv 2211.05102, 3.2).
     "rows": ("data",),
     "features": ("fsdp",),

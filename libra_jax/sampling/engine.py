@@ -1,17 +1,18 @@
-"""Draws continuations from a model: prefill once a prompt, decode in a jitted loop over a KV cache that grows.
+"""Draws continuations from a model: many rows decode side by side, and a row that ends takes the next sample.
 
-A batch holds `batch_size` rows. Prompts are right-padded to a bucketed length and prefilled; the cache rows are
-repeated for the samples of a prompt; then one jitted loop decodes up to SEGMENT tokens of all rows before the host
-looks again: it lengthens the cache when it is full and drops to a smaller batch when most rows have stopped, so short
-caches and long tails cost what they are. Every shape comes from a short list, so a run compiles a handful of programs,
-whatever its parameters, prompts, temperature and seed.
+One jitted loop decodes all rows, up to SEGMENT tokens before the host looks, or until enough rows have ended to be
+worth filling again. Prompts are prefilled in chunks, once for all samples of a prompt on a device; keys and values lie
+in pages of a pool (model/cache.py) that rows borrow as they grow. When nothing is left to begin, the batch shrinks as
+rows end. Every shape comes from a short list, so a run compiles a handful of programs, whatever its parameters,
+prompts, temperature and seed.
 
-The randomness of token t of sample s of the prompt with id i is fold_in(fold_in(fold_in(key(seed), i), s), t): it does
-not depend on what else is in the batch. (The logits may, in their last bits, since a matrix product of another shape
-may add in another order; the same call gives the same bits, also when `skip` leaves out its first samples.)
+The randomness of token t of sample s of the prompt with id i is fold_in(fold_in(fold_in(key(seed), i), s), t), and a
+row's arithmetic does not depend on its neighbours, its pages or its place: so neither do samples. On one CPU device, bit
+for bit, whatever the batch size and the order of arrival; elsewhere products of another number of rows may add in
+another order.
 
 On a mesh over several processes all of them make the same call and take every sample: each gives the same host arrays
-to the same programs, whose small results (tokens, positions, who is done) come back whole to all of them.
+to the same programs, whose small results (tokens, counts, who is done) come back whole to all of them.
 """
 
 from __future__ import annotations
@@ -22,22 +23,35 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
 
-from libra_jax.model import cache as kv_cache
+from libra_jax.model import cache as caches
 from libra_jax.model import transformer
+from libra_jax.model.cache import PAGE, Where
 from libra_jax.model.config import ModelConfig
 from libra_jax.parallel import rules
 from libra_jax.sampling import batches, filters, programs
+from libra_jax.sampling.demand import Demand
 from libra_jax.sampling.programs import SEGMENT, Rows
+from libra_jax.sampling.schedule import Fill, Schedule
+from libra_jax.sampling.watch import Acceptance, Watch
+
+CHUNK = 512  # most tokens of a prompt that are prefilled at once
+PROMPTS = 4  # prompts that a device prefills at once, in every run, since products of other shapes have other bits
+CALIBRATION = 8  # prompts that the scales of an 8-bit cache are measured on
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SamplingConfig:
-    """How to draw. Temperature 0 is greedy; `top_k` 0 and `top_p` 1 are off; `batch_size` counts rows (samples)."""
+    """How to draw. Temperature 0 is greedy; `top_k` 0 and `top_p` 1 are off; `batch_size` counts rows (samples).
+
+    `cache_tokens`: positions that the cache of all rows holds together; 0: enough for rows that are all as long as
+    they may be. With fewer, more rows fit a device, and a row that finds no page left is drawn again later.
+    `cache_dtype` int8 halves a bfloat16 cache, at the price of less exact log-probabilities.
+    """
 
     temperature: float = 1.0
     top_k: int = 0
@@ -46,6 +60,8 @@ class SamplingConfig:
     num_samples: int = 1
     seed: int = 0
     batch_size: int = 64
+    cache_tokens: int = 0
+    cache_dtype: Literal["", "int8"] = ""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -65,20 +81,34 @@ class Sample:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Progress:
-    """Where a run stands: samples finished and wanted, tokens drawn, seconds since its start, distinct programs."""
+    """Where a run stands: samples finished and wanted, tokens drawn, seconds since its start, distinct programs.
+
+    Of an Acceptance, `num_right` finished samples are right, and `num_done` and `num_total` count prompts (`unit`).
+    `num_tokens` counts those of samples that were given up, too; `num_preempted` rows found no page left.
+    """
 
     num_done: int
     num_total: int
     num_tokens: int
     seconds: float
     num_programs: int
+    unit: str = "samples"
+    num_finished: int = 0
+    num_right: int = 0
+    num_given_up: int = 0
+    num_preempted: int = 0
 
     def line(self) -> str:
         """One line for people: "120/512 samples, 11,204 tokens/s, 4 programs, 12 s left"."""
         rate = self.num_tokens / max(self.seconds, 1e-9)
         left = self.seconds * (self.num_total - self.num_done) / self.num_done if self.num_done else None
         ending = "" if left is None else f", {left:.0f} s left"
-        return f"{self.num_done}/{self.num_total} samples, {rate:,.0f} tokens/s, {self.num_programs} programs{ending}"
+        right = ""
+        if self.unit != "samples":
+            right = f" ({self.num_right} right of {self.num_finished} samples, {self.num_given_up} given up)"
+        again = f", {self.num_preempted} rows put off for want of cache" if self.num_preempted else ""
+        return (f"{self.num_done}/{self.num_total} {self.unit}{right}, {rate:,.0f} tokens/s, {self.num_programs} "
+                f"programs{again}{ending}")
 
 
 def to_stderr(label: str, every: float = 5.0) -> Callable[[Progress], None]:
@@ -109,160 +139,350 @@ def generate(
     ids: Sequence[int] | None = None,
     first_sample: int = 0,
     skip: int = 0,
+    budgets: Sequence[int] | None = None,
+    acceptance: Acceptance | None = None,
     progress: Callable[[Progress], None] | None = None,
     mesh: jax.sharding.Mesh | None = None,
 ) -> Iterator[Sample]:
-    """Yields `num_samples` samples of every prompt, in order of prompts and then samples, a batch at a time.
+    """Yields `num_samples` samples of every prompt, in order of prompts and then samples, as they are complete.
 
     Args:
       prompts: token ids, each at least one token long.
       stop_ids: a sample ends after the first of these; none of them: it ends at `max_new_tokens`.
       ids: a stable whole number for each prompt (its low 32 bits seed the samples); default: its index.
       first_sample: number of the first sample, to draw more samples of the same prompts later.
-      skip: leaves out the first samples of the run; those that remain have the bits that they have in the whole run.
+      skip: leaves out the first samples of the run; those that remain are what they are in the whole run. Not with
+        `acceptance`.
+      budgets: the most new tokens of each prompt's samples, at most `max_new_tokens`, which is the default.
+      acceptance: draw a prompt's samples only up to the one that makes enough right ones: what is yielded are then the
+        samples of a run without it, less those.
       progress: called after every segment; see `to_stderr`.
       mesh: rows are sharded over the mesh axes of the logical axis "batch", and parameters by the rules table; None:
         the default device, or wherever the parameters lie.
-    Raises ValueError for an empty prompt or one that leaves no room for `max_new_tokens` in the model's context, for
-    settings out of their range, or `ids` of another length than `prompts`.
+    Raises ValueError for an empty prompt or one that leaves no room for its budget in the model's context, for
+    settings out of their range, or `ids` or `budgets` of another length than `prompts`.
     """
-    _check(model_config, config, prompts, ids)
+    budgets = [config.max_new_tokens] * len(prompts) if budgets is None else [int(each) for each in budgets]
+    _check(model_config, config, prompts, ids, budgets)
+    if acceptance is not None and (skip or acceptance.enough < 1):
+        raise ValueError(f"skip={skip} and acceptance.enough={acceptance.enough}: expected 0, and at least 1")
     ids = range(len(prompts)) if ids is None else ids
-    run = _Run(model_config, params, config, stop_ids, mesh, progress)
-    return _stream(run, prompts, ids, first_sample, skip)
+    numbers = range(first_sample, first_sample + config.num_samples)
+    wanted = [numbers[max(0, skip - index * len(numbers)):] for index in range(len(prompts))]
+    return _stream(model_config, params, config, prompts, budgets, ids, wanted, stop_ids, acceptance, progress, mesh)
 
 
-def _stream(run: _Run, prompts: Sequence[Sequence[int]], ids: Sequence[int], first: int, skip: int) -> Iterator[Sample]:
-    work = []
-    for batch in batches.plan(len(prompts), run.config.num_samples, run.config.batch_size):
-        if skip < len(batch):
-            work.append(([(prompt, first + sample) for prompt, sample in batch], skip))
-        skip = max(0, skip - len(batch))  # a batch that was begun is run again whole: its shapes make its bits
-    run.num_total = sum(len(wanted) for wanted, _ in work)
-    for wanted, left_out in work:
-        yield from run.batch(prompts, ids, wanted, left_out)
+def _stream(model_config, params, config, prompts, budgets, ids, wanted, stop_ids, acceptance, progress, mesh
+            ) -> Iterator[Sample]:
+    if any(wanted):
+        yield from _Run(model_config, params, config, prompts, budgets, ids, wanted, stop_ids, acceptance, progress,
+                        mesh).samples()
 
 
-@dataclasses.dataclass
 class _Run:
-    """What all batches of one call share, and its counts."""
+    """One call of `generate`: the device's programs, the host's schedule, and what has been drawn so far."""
 
-    model_config: ModelConfig
-    params: Any
-    config: SamplingConfig
-    stop_ids: Sequence[int]
-    mesh: jax.sharding.Mesh | None
-    progress: Callable[[Progress], None] | None
-    num_total: int = 0
-
-    def __post_init__(self):
+    def __init__(self, model_config: ModelConfig, params: Any, config: SamplingConfig,
+                 prompts: Sequence[Sequence[int]], budgets: Sequence[int], ids: Sequence[int],
+                 wanted: Sequence[Sequence[int]], stop_ids: Sequence[int], acceptance: Acceptance | None,
+                 progress: Callable[[Progress], None] | None, mesh: jax.sharding.Mesh | None):
+        self.config, self.prompts, self.ids, self.stop_ids = config, prompts, ids, frozenset(stop_ids)
+        self.acceptance, self.progress, self.mesh = acceptance, progress, mesh
+        self.model_config, self.params = on_kernel(model_config, mesh), params
+        self.ways = 1 if mesh is None else math.prod(mesh.shape[axis] for axis in rules.RULES["batch"])
+        if mesh is not None:
+            self.params = jax.device_put(params, transformer.shardings(model_config, mesh))
         self.started = time.monotonic()
         self.programs: set[tuple] = set()
-        self.num_done = self.num_tokens = 0
-        prompts, samples = batches.per_batch(self.config.num_samples, self.config.batch_size)
-        ways = 1 if self.mesh is None else math.prod(self.mesh.shape[axis] for axis in rules.RULES["batch"])
-        self.prompt_sizes, self.row_sizes = batches.sizes(prompts, ways), batches.sizes(prompts * samples, ways)
-        if self.mesh is not None:
-            self.params = jax.device_put(self.params, transformer.shardings(self.model_config, self.mesh))
+        self.num_tokens = self.num_finished = self.num_right = self.num_given_up = 0
+        self.complete: set[int] = set()  # prompts of which it is settled what is wanted
+        self.num_total = sum(map(bool, wanted)) if acceptance else sum(map(len, wanted))
+        device = (jax.devices() if mesh is None else mesh.devices.flat)[0]
+        self.tile = batches.tile(model_config.model_size) if mesh is None and device.platform == "cpu" else 0
+        self.sizes = batches.sizes(config.batch_size, self.ways, self.tile)
+        shape = shapes(config, max(map(len, prompts)), max(budgets), self.sizes[0], self.ways)
+        needed = max((len(prompt) + budget - 2) // PAGE + 1 for prompt, budget in zip(prompts, budgets, strict=True))
+        if shape.num_pages // self.ways <= needed:
+            raise ValueError(f"cache_tokens={config.cache_tokens}: a device of {self.ways} holds "
+                             f"{shape.num_pages // self.ways} pages of {PAGE} positions, and the longest sample may "
+                             f"need {needed} and one to spare; expected at least {(needed + 1) * PAGE * self.ways}")
+        self.shape = shape
+        self.demand = Demand(wanted, acceptance.enough if acceptance else 0)
+        self.schedule = Schedule(self.demand, [len(prompt) for prompt in prompts], budgets, num_rows=self.sizes[0],
+                                 ways=self.ways, num_pages=shape.num_pages // self.ways,
+                                 prompts_a_fill=shape.prompts // self.ways)
+        rows = self.sizes[0]
+        self.rows = Rows(token=np.zeros(rows, np.int32), position=np.zeros(rows, np.int32),
+                         count=np.zeros(rows, np.int32), most=np.ones(rows, np.int32), done=np.ones(rows, bool),
+                         key=np.zeros((rows, 2), np.uint32), table=np.zeros((rows, shape.table), np.int32))
+        self.matched = np.full(rows, -2, np.int32)
+        self.drawn: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in range(rows)]
+        self.finished: dict[tuple[int, int], Sample] = {}
 
-    def batch(
-        self, prompts: Sequence[Sequence[int]], ids: Sequence[int], wanted: list[tuple[int, int]], skip: int
-    ) -> Iterator[Sample]:
-        """Runs one batch of (prompt, sample) rows and yields them all but the first `skip`."""
-        size = batches.at_least(self.row_sizes, len(wanted))
-        # Which wanted row each row of the batch is; -1 is padding, done at once.
-        owner = np.where(np.arange(size) < len(wanted), np.arange(size), -1)
-        sources = list(dict.fromkeys(prompt for prompt, _ in wanted))
-        cache, lengths = self._prefill([prompts[prompt] for prompt in sources])
-        pick = np.array([sources.index(wanted[max(row, 0)][0]) for row in owner])
-        position, done = lengths[pick] - 1, owner < 0
-        # The last prompt token is fed again, into its own slot: the prefill needs no logits, and every draw is alike.
-        last = np.array([prompts[wanted[max(row, 0)][0]][-1] for row in owner], np.int32)
-        pairs = [(ids[prompt] & 0xFFFFFFFF, sample) for prompt, sample in (wanted[max(row, 0)] for row in owner)]
-        keys = np.asarray(programs.keys(self.config.seed, np.array(pairs, np.uint32)))
-        rows = Rows(last, position, np.zeros(size, np.int32), done, keys)
-        rows, cache = self._regroup(rows, cache, np.arange(size), pick, self._length(position, done))
-        tokens: list[list[np.ndarray]] = [[] for _ in wanted]
-        logprobs: list[list[np.ndarray]] = [[] for _ in wanted]
-        while not done.all():
-            floor = max((size for size in self.row_sizes if size < len(owner)), default=0)
-            num_live = int((~done).sum())
-            if num_live <= floor or position[~done].max() >= cache.length:
-                size = batches.at_least(self.row_sizes, num_live)
-                if size == len(owner):  # no row moves
-                    cache = self._lengthen(cache, self._length(position, done))
-                    continue
-                keep = batches.keep(done, size)
-                owner, position, done = owner[keep], position[keep], done[keep]
-                rows, cache = self._regroup(rows, cache, keep, keep, self._length(position, done))
-                continue
-            limit = min(SEGMENT, cache.length - int(position[~done].max()))
-            rows, cache, found = self._decode(rows, cache, limit, floor)
-            drawn_tokens, drawn_logprobs, new_position, new_done = jax.device_get(found)
-            counts = new_position - position
-            for row in np.flatnonzero(counts):
-                tokens[owner[row]].append(drawn_tokens[: counts[row], row])
-                logprobs[owner[row]].append(drawn_logprobs[: counts[row], row])
-            self._report(int((new_done & ~done).sum()), int(counts.sum()))
-            position, done = new_position, new_done
-        for row in range(skip, len(wanted)):
-            sequence = np.concatenate(tokens[row]).astype(np.int32)
-            finish = "stop" if int(sequence[-1]) in self.stop_ids else "length"
-            yield Sample(*wanted[row], sequence, np.concatenate(logprobs[row]).astype(np.float32), finish)
-
-    def _prefill(self, prompts: list[Sequence[int]]) -> tuple[kv_cache.Cache, np.ndarray]:
-        lengths = np.ones(batches.at_least(self.prompt_sizes, len(prompts)), np.int32)
-        lengths[: len(prompts)] = [len(prompt) for prompt in prompts]
-        tokens = np.zeros((len(lengths), batches.bucket(int(lengths.max()))), np.int32)
-        for row, prompt in enumerate(prompts):
-            tokens[row, : len(prompt)] = prompt
-        self.programs.add(("prefill", *tokens.shape))
+    def samples(self) -> Iterator[Sample]:
+        """Runs, and yields samples in order."""
         with self._placed():
-            return programs.prefill(self.model_config, self.params, tokens), lengths
+            self.cache = self._cache(self.shape.num_pages, self.config.cache_dtype)
+        if self.config.cache_dtype == "int8":
+            self.cache = self.cache._replace(scale=self._scale())
+        ordered = self._in_order()
+        while True:
+            self._fill()
+            live = self.schedule.live()
+            if not live:
+                break
+            self._segment(live)
+            yield from ordered()
+        if self.finished:  # so a fault of the schedule never goes unseen
+            raise RuntimeError(f"{len(self.finished)} samples ended and were not wanted")
 
-    def _regroup(self, rows: Rows, cache: kv_cache.Cache, keep: np.ndarray, pick: np.ndarray, length: int
-                 ) -> tuple[Rows, kv_cache.Cache]:
-        self.programs.add(("regroup", *cache.k.shape[1:3], len(pick), length))
+    def _fill(self) -> None:
+        """Gives free rows samples until none is free or nothing is left to begin; then the batch may shrink."""
+        while True:
+            fill = self.schedule.fill()
+            if not fill.rows:
+                break
+            self._prefill([[(self.prompts[prompt][:-1], pages) for prompt, pages in mine] for mine in fill.prompts])
+            self._copy(fill)
+            self._begin(fill.rows)
+        size = next((size for size in reversed(self.sizes) if size >= len(self.schedule.live())), self.sizes[0])
+        packs = size < len(self.schedule.rows) or (self.tile and not self._more())
+        if packs and (keep := self.schedule.shrink(size)) is not None:
+            self.rows = Rows(*(part[keep] for part in self.rows))
+            self.matched, self.drawn = self.matched[keep], [self.drawn[row] for row in keep]
+
+    def _begin(self, new: list[int]) -> None:
+        pairs = np.zeros((len(self.rows.token), 2), np.uint32)
+        for index in new:
+            row = self.schedule.rows[index]
+            pairs[index] = self.ids[row.prompt] & 0xFFFFFFFF, row.sample
+            # The last prompt token is fed again, into its own place: the prefill needs no logits, every draw is alike.
+            self.rows.token[index], self.rows.position[index] = self.prompts[row.prompt][-1], row.position
+            self.rows.count[index], self.rows.most[index] = 0, row.last - row.position + 1
+            self.rows.done[index] = False
+            self.matched[index] = -1 if self.acceptance and self.acceptance.close_id is not None else 0
+            self.drawn[index] = []
+        self.rows.key[new] = np.asarray(programs.keys(self.config.seed, pairs))[new]
+
+    def _segment(self, live: list[int]) -> None:
+        """Decodes, and settles the rows that ended."""
+        for index, _ in self.schedule.grow(SEGMENT):
+            self.rows.done[index] = True
+            live.remove(index)
+        table = self.rows.table
+        for index in live:
+            pages = self.schedule.rows[index].pages
+            table[index, : len(pages)] = pages
+        if self._more():
+            floor = len(live) - max(1, len(self.rows.token) // 8)  # rows worth a new fill
+        elif self.tile:
+            floor = (len(live) - 1) // self.tile * self.tile
+        else:
+            floor = max((size for size in self.sizes if size < len(self.rows.token)), default=0)
+            floor = min(floor, len(live) - 1) if floor else 0  # a device may still have too many to shrink
+        self.programs.add(("decode", len(self.rows.token)))
         with self._placed():
-            return programs.regroup(rows, cache, keep, pick, length=length)
+            self.cache, found = programs.decode(
+                self.model_config, self.params, self.rows, self.cache, self._watch(), limit=SEGMENT,
+                floor=max(0, floor), tile=self.tile, **decode_options(self.config, tuple(self.stop_ids)))
+        found = jax.device_get(found)
+        before = self.rows.count
+        token = self.rows.token.copy()
+        for index in live:
+            number = found.count[index] - before[index]
+            self.drawn[index].append((found.tokens[:number, index], found.logprobs[:number, index]))
+            token[index] = found.tokens[number - 1, index] if number else token[index]
+            row = self.schedule.rows[index]
+            row.position, row.count = row.position + int(number), int(found.count[index])
+        self.num_tokens += int((found.count - before).sum())
+        self.rows = self.rows._replace(token=token, position=self.rows.position + found.count - before,
+                                       count=np.array(found.count), done=np.array(found.done))
+        if found.matched is not None:
+            self.matched = np.array(found.matched)
+        for index in live:
+            if found.done[index]:
+                self._settle(index)
+        if self.acceptance:
+            for index in self.schedule.live():  # what the device could not know
+                row = self.schedule.rows[index]
+                if not self.demand.needed(row.prompt, row.sample):
+                    self._give_up(index)
+        self._report()
 
-    def _lengthen(self, cache: kv_cache.Cache, length: int) -> kv_cache.Cache:
-        self.programs.add(("lengthen", *cache.k.shape[1:3], length))
-        with self._placed():
-            return programs.lengthen(cache, length=length)
+    def _settle(self, index: int) -> None:
+        row = self.schedule.rows[index]
+        tokens = np.concatenate([part for part, _ in self.drawn[index]]).astype(np.int32)
+        stopped = int(tokens[-1]) in self.stop_ids
+        if not stopped and len(tokens) < self.rows.most[index]:  # the device found it needless
+            return self._give_up(index)
+        self.schedule.end(index)
+        self.rows.position[index] = 0
+        logprobs = np.concatenate([part for _, part in self.drawn[index]]).astype(np.float32)
+        right = self.acceptance.right(row.prompt, tokens) if self.acceptance else False
+        self.num_finished, self.num_right = self.num_finished + 1, self.num_right + right
+        self.demand.settle(row.prompt, row.sample, right)
+        if self.acceptance and self.demand.wanted(row.prompt) is not None:
+            self.complete.add(row.prompt)
+        self.finished[row.prompt, row.sample] = Sample(row.prompt, row.sample, tokens, logprobs,
+                                                       "stop" if stopped else "length")
+        self.drawn[index] = []
 
-    def _decode(self, rows: Rows, cache: kv_cache.Cache, limit: int, floor: int
-                ) -> tuple[Rows, kv_cache.Cache, tuple[jax.Array, ...]]:
-        config = self.config
-        self.programs.add(("decode", *cache.k.shape[1:3]))
-        with self._placed():
-            return programs.decode(self.model_config, self.params, rows, cache, limit=limit, floor=floor,
-                                   **decode_options(config, self.stop_ids))
+    def _give_up(self, index: int) -> None:
+        row = self.schedule.end(index)
+        self.rows.done[index], self.rows.position[index], self.drawn[index] = True, 0, []
+        self.num_given_up += 1
+        self.demand.settle(row.prompt, row.sample, None)
 
-    def _length(self, position: np.ndarray, done: np.ndarray) -> int:
-        """Slots that hold the rows that still run, with room for at least a quarter of a segment more."""
-        return batches.bucket(int(position[~done].max()) + 1 + min(SEGMENT // 4, self.config.max_new_tokens))
+    def _in_order(self) -> Callable[[], Iterator[Sample]]:
+        """A function that yields the finished samples whose turn has come."""
+        at, given = 0, 0  # the prompt whose turn it is, and how many of its samples were given
+
+        def ready() -> Iterator[Sample]:
+            nonlocal at, given
+            while at < len(self.prompts):
+                samples = self.demand.prompts[at].samples
+                wanted = self.demand.wanted(at)
+                if self.acceptance and wanted is None:
+                    return
+                while given < len(samples if wanted is None else wanted):
+                    sample = self.finished.pop((at, samples[given]), None)
+                    if sample is None:
+                        return
+                    given += 1
+                    yield sample
+                for sample in samples[given:]:  # finished before it was known that they are not wanted
+                    self.finished.pop((at, sample), None)
+                at, given = at + 1, 0
+
+        return ready
+
+    def _prefill(self, prompts: list[list[tuple[Sequence[int], list[int]]]]) -> None:
+        """Writes prompts [ways][.] of (tokens, pages) to the cache, chunk by chunk."""
+        longest = max((len(tokens) for mine in prompts for tokens, _ in mine), default=0)
+        size, share = self.shape.chunk, self.shape.prompts // self.ways
+        table = np.zeros((self.shape.prompts, self.shape.table), np.int32)
+        for index, mine in enumerate(prompts):
+            for place, (_, pages) in enumerate(mine):
+                table[index * share + place, : len(pages)] = pages
+        for start in range(0, longest, size):
+            tokens = np.zeros((self.shape.prompts, size), np.int32)
+            count = np.zeros(self.shape.prompts, np.int32)
+            for index, mine in enumerate(prompts):
+                for place, (whole, _) in enumerate(mine):
+                    part = whole[start : start + size]
+                    tokens[index * share + place, : len(part)] = part
+                    count[index * share + place] = len(part)
+            self.programs.add(("prefill", *tokens.shape))
+            where = Where(table, np.where(count > 0, start, 0).astype(np.int32), count)
+            with self._placed():
+                self.cache = programs.prefill(self.model_config, self.params, self.cache, tokens, where)
+
+    def _copy(self, fill: Fill) -> None:
+        most = max(map(len, fill.copies))
+        for start in range(0, most, batches.UNIT):
+            source = np.zeros((self.ways, batches.UNIT), np.int32)
+            target = np.full((self.ways, batches.UNIT), self.shape.num_pages, np.int32)
+            for index, mine in enumerate(fill.copies):
+                for place, (a, b) in enumerate(mine[start : start + batches.UNIT]):
+                    source[index, place], target[index, place] = a, b
+            self.programs.add(("copy_pages",))
+            with self._placed():
+                self.cache = programs.copy_pages(self.model_config, self.cache, source, target)
+
+    def _watch(self) -> Watch | None:
+        if self.acceptance is None:
+            return None
+        accepted, rows = self.acceptance, self.schedule.rows
+        verdict = np.full((len(rows), max(1, *map(len, accepted.verdicts)) + 1), -1, np.int32)
+        prompt, sample, before = (np.full(len(rows), -1, np.int32) for _ in range(3))
+        for index in self.schedule.live():
+            row = rows[index]
+            verdict[index, : len(accepted.verdicts[row.prompt])] = accepted.verdicts[row.prompt]
+            prompt[index], sample[index] = row.prompt, row.sample
+            before[index] = self.demand.right_before(row.prompt, row.sample)
+        return Watch(self.matched, verdict, prompt, sample, before,
+                     np.int32(-1 if accepted.close_id is None else accepted.close_id), np.int32(accepted.enough))
+
+    def _cache(self, num_pages: int, dtype: str) -> caches.Cache:
+        scale = None
+        if dtype == "int8":
+            config = self.model_config
+            scale = np.ones((config.num_layers, 2 * config.num_kv_heads, config.head_size), np.float32)
+        layout = None if self.mesh is None else caches.shardings(self.model_config, self.mesh, num_pages, dtype)
+        return jax.jit(caches.init, static_argnums=(0, 1, 2), out_shardings=layout)(
+            self.model_config, num_pages, dtype, scale)
+
+    def _scale(self) -> jax.Array:
+        """The scales of 8-bit pages, measured on the first chunks of some prompts, the same ones for every batch size."""
+        kept, self.cache = self.cache, None
+        number = self.shape.prompts
+        chosen = [self.prompts[index * (len(self.prompts) - 1) // max(1, CALIBRATION - 1)][: self.shape.chunk]
+                  for index in range(CALIBRATION)]
+        pages = -(-self.shape.chunk // PAGE)
+        share = number // self.ways
+        largest = []
+        for start in range(0, CALIBRATION, share):
+            part = [(tokens, list(range(place * pages, place * pages + -(-len(tokens) // PAGE))))
+                    for place, tokens in enumerate(chosen[start : start + share])]
+            with self._placed():
+                self.cache = self._cache(share * pages * self.ways, "")
+            self._prefill([part] * self.ways)
+            with self._placed():
+                largest.append(jax.jit(caches.scales)(self.cache))
+        self.cache = kept
+        scale = np.max([jax.device_get(each) for each in largest], axis=0)
+        return scale if self.mesh is None else jax.device_put(scale, kept.scale.sharding)
+
+    def _more(self) -> bool:
+        return self.demand.more() or any(held is not None and held.left for held in self.schedule.held)
 
     def _placed(self) -> contextlib.AbstractContextManager:
         return contextlib.nullcontext() if self.mesh is None else jax.set_mesh(self.mesh)
 
-    def _report(self, num_done: int, num_tokens: int) -> None:
-        self.num_done += num_done
-        self.num_tokens += num_tokens
+    def _report(self) -> None:
         if self.progress:
-            self.progress(Progress(num_done=self.num_done, num_total=self.num_total, num_tokens=self.num_tokens,
-                                   seconds=time.monotonic() - self.started, num_programs=len(self.programs)))
+            self.progress(Progress(
+                num_done=len(self.complete) if self.acceptance else self.num_finished, num_total=self.num_total, num_tokens=self.num_tokens,
+                seconds=time.monotonic() - self.started, num_programs=len(self.programs),
+                unit="prompts" if self.acceptance else "samples", num_finished=self.num_finished,
+                num_right=self.num_right, num_given_up=self.num_given_up,
+                num_preempted=self.schedule.num_preempted))
+
+
+@dataclasses.dataclass(frozen=True)
+class Shapes:
+    """Of the programs of a run: `prompts` prefilled at once, tokens of a `chunk`, width of a `table`, `num_pages`."""
+
+    prompts: int
+    chunk: int
+    table: int
+    num_pages: int
+
+
+def shapes(config: SamplingConfig, prompt_length: int, max_new_tokens: int, num_rows: int, ways: int) -> Shapes:
+    """The shapes for prompts and continuations of at most these lengths, on `ways` groups of devices."""
+    table = batches.bucket(prompt_length + max_new_tokens) // PAGE + 1
+    held = -(-batches.bucket(prompt_length) // PAGE)  # a prompt that waits for rows, on each
+    pages = num_rows * table + ways * held
+    if config.cache_tokens:
+        pages = min(pages, config.cache_tokens // (PAGE * ways) * ways)
+    return Shapes(prompts=ways * PROMPTS, chunk=min(CHUNK, batches.bucket(prompt_length)), table=table, num_pages=pages)
+
+
+def on_kernel(config: ModelConfig, mesh: jax.sharding.Mesh | None) -> ModelConfig:
+    """The model with the TPU's attention kernel, where it runs on TPUs."""
+    device = (jax.devices() if mesh is None else mesh.devices.flat)[0]
+    return dataclasses.replace(config, attention="splash") if device.platform == "tpu" else config
 
 
 def decode_options(config: SamplingConfig, stop_ids: Sequence[int]) -> dict[str, Any]:
     """The arguments of programs.decode that stay the same for a whole run."""
-    return {"max_new_tokens": config.max_new_tokens, "temperature": config.temperature or 1.0,
-            "stop_ids": np.array(stop_ids or (-1,), np.int32), "greedy": config.temperature == 0,
-            "top_k": config.top_k, "top_p": config.top_p}
+    return {"temperature": config.temperature or 1.0, "stop_ids": np.array(stop_ids or (-1,), np.int32),
+            "greedy": config.temperature == 0, "top_k": config.top_k, "top_p": config.top_p}
 
 
 def _check(model_config: ModelConfig, config: SamplingConfig, prompts: Sequence[Sequence[int]],
-           ids: Sequence[int] | None) -> None:
+           ids: Sequence[int] | None, budgets: Sequence[int]) -> None:
     filters.check(config.top_k, config.top_p)
     if not config.temperature >= 0:
         raise ValueError(f"temperature={config.temperature}: expected 0 (greedy) or a positive number")
@@ -271,13 +491,20 @@ def _check(model_config: ModelConfig, config: SamplingConfig, prompts: Sequence[
     for name in ("max_new_tokens", "num_samples", "batch_size"):
         if getattr(config, name) < 1:
             raise ValueError(f"{name}={getattr(config, name)}: expected at least 1")
-    if ids is not None and len(ids) != len(prompts):
-        raise ValueError(f"{len(ids)} ids for {len(prompts)} prompts: expected one for each")
-    for index, prompt in enumerate(prompts):
+    if config.cache_tokens < 0 or config.cache_dtype not in ("", "int8"):
+        raise ValueError(f"cache_tokens={config.cache_tokens}, cache_dtype={config.cache_dtype!r}: expected 0 or more, "
+                         "and '' (the model's own) or int8")
+    for name, given in (("ids", ids), ("budgets", budgets)):
+        if given is not None and len(given) != len(prompts):
+            raise ValueError(f"{len(given)} {name} for {len(prompts)} prompts: expected one for each")
+    for index, (prompt, budget) in enumerate(zip(prompts, budgets, strict=True)):
         if not len(prompt):
             raise ValueError(f"prompt {index} is empty: expected at least one token to continue from")
-        if len(prompt) + config.max_new_tokens > model_config.max_length:
-            raise ValueError(f"prompt {index} has {len(prompt)} tokens, and max_new_tokens={config.max_new_tokens}: "
+        if not 1 <= budget <= config.max_new_tokens:
+            raise ValueError(f"budget {budget} of prompt {index}: expected 1 to max_new_tokens="
+                             f"{config.max_new_tokens}")
+        if len(prompt) + budget > model_config.max_length:
+            raise ValueError(f"prompt {index} has {len(prompt)} tokens, and max_new_tokens={budget}: "
                              f"together more than the model's context of {model_config.max_length} "
                              "(max_position_embeddings of its config.json); lower max_new_tokens, or leave the prompt "
                              "out")

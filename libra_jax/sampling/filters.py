@@ -1,9 +1,11 @@
-"""Filters of next-token logits: temperature, top-k, top-p. Pure functions; removed tokens become -inf."""
+"""The next token: filters of its logits (temperature, top-k, top-p), and the draw. Pure functions."""
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+
+BLOCK = 128  # tokens of the vocabulary among which the second random number chooses
 
 
 def apply(logits: jax.Array, temperature: float | jax.Array = 1.0, top_k: int = 0, top_p: float = 1.0) -> jax.Array:
@@ -35,3 +37,26 @@ def check(top_k: int, top_p: float) -> None:
         raise ValueError(f"top_k={top_k}: expected 0 (off) or a positive count")
     if not 0.0 < top_p <= 1.0:
         raise ValueError(f"top_p={top_p}: expected a number above 0 and at most 1 (1 is off)")
+
+
+def draw(logits: jax.Array, keys: jax.Array) -> jax.Array:
+    """Tokens [B] int32 from softmax(logits [B, V]), by row b's key keys[b]; what is -inf is never drawn.
+
+    By the inverse of the distribution function, first of blocks of tokens and then within the block: two random numbers
+    a row, where Gumbel noise would take one for each token of the vocabulary.
+    """
+    rows, size = logits.shape
+    weights = jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True))
+    weights = jnp.pad(weights, ((0, 0), (0, -size % BLOCK))).reshape(rows, -1, BLOCK)
+    random = jax.vmap(lambda key: jax.random.uniform(key, (2,)))(keys)
+    block = _inverse(jnp.sum(weights, axis=-1), random[:, 0])
+    inside = jnp.take_along_axis(weights, block[:, None, None], axis=1)[:, 0]
+    return block * BLOCK + _inverse(inside, random[:, 1])
+
+
+def _inverse(weights: jax.Array, random: jax.Array) -> jax.Array:
+    """[B] int32: where the running sum of weights [B, n] first exceeds the share random [B] of the whole."""
+    sums = jnp.cumsum(weights, axis=-1)
+    found = jnp.sum(sums <= random[:, None] * sums[:, -1:], axis=-1)
+    last = weights.shape[-1] - 1 - jnp.argmax(weights[:, ::-1] > 0, axis=-1)  # rounding may reach the whole
+    return jnp.minimum(found, last).astype(jnp.int32)

@@ -1,18 +1,21 @@
-"""The jitted programs of the engine: prefill, regrouping of rows, and the decode loop. Axis letters as in model/."""
+"""The jitted programs of the engine: prefill, copies of pages, and the decode loop. Axis letters as in model/."""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from libra_jax.model import cache as kv_cache
+from libra_jax.model import cache as caches
 from libra_jax.model import transformer
+from libra_jax.model.cache import Cache, Where
 from libra_jax.model.config import ModelConfig
 from libra_jax.parallel import rules
-from libra_jax.sampling import filters
+from libra_jax.sampling import filters, watch
+from libra_jax.sampling.watch import Watch
 
 SEGMENT = 64  # most tokens a row decodes before the host looks
 
@@ -23,85 +26,113 @@ class Rows(NamedTuple):
     token: jax.Array
     position: jax.Array
     count: jax.Array  # tokens drawn so far
+    most: jax.Array  # tokens that may be drawn
     done: jax.Array
     key: jax.Array  # [B, 2]: the data of the row's key
+    table: jax.Array  # [B, M]: the row's pages
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def prefill(config: ModelConfig, params: Any, tokens: jax.Array) -> kv_cache.Cache:
-    """The cache of right-padded prompts [B, T]; what padding writes is overwritten before a query reaches it."""
+class Found(NamedTuple):
+    """What a call of `decode` found, for the host: of row b the first (count - count before) entries are drawn ones."""
+
+    tokens: jax.Array  # int32 [SEGMENT, B]
+    logprobs: jax.Array  # float32 [SEGMENT, B]
+    count: jax.Array  # [B]
+    done: jax.Array  # [B]
+    matched: jax.Array | None  # [B], of a Watch
+
+
+@functools.partial(jax.jit, static_argnums=0, donate_argnames="cache")
+def prefill(config: ModelConfig, params: Any, cache: Cache, tokens: jax.Array, where: Where) -> Cache:
+    """The cache with the keys and values of a chunk [B, T] of prompts, whose earlier chunks it holds."""
     tokens = rules.constrain(tokens, ("batch", None))
-    cache = _constrain(kv_cache.init(config, *tokens.shape))
-    positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
-    return _constrain(transformer.apply(config, params, tokens, positions=positions, cache=cache, fresh=True)[1])
+    return transformer.extend(config, params, tokens, cache, where)[1]
 
 
-@functools.partial(jax.jit, static_argnames="length")
-def regroup(rows: Rows, cache: kv_cache.Cache, keep: jax.Array, pick: jax.Array, *, length: int
-            ) -> tuple[Rows, kv_cache.Cache]:
-    """Rows `keep` of `rows` and rows `pick` of `cache`, which becomes `length` slots long.
+@functools.partial(jax.jit, static_argnums=0, donate_argnames="cache")
+def copy_pages(config: ModelConfig, cache: Cache, source: jax.Array, target: jax.Array) -> Cache:
+    """Each device group copies pages source [ways, n] to target [ways, n] of its own; a target beyond them: nothing."""
+    def local(pages, source, target):
+        return pages.at[:, target[0]].set(pages[:, source[0]], mode="drop")
 
-    Layer by layer, since devices that exchange rows may each hold all rows of a layer meanwhile.
-    """
-    def move(layer: jax.Array) -> jax.Array:
-        return rules.constrain(_lengthen(layer[pick, :length], length), kv_cache.AXES[1:])
-
-    cache = kv_cache.Cache(*(jax.lax.map(move, part) for part in cache))
-    rows = jax.tree.map(lambda row: rules.constrain(row[keep], ("batch", None)[: row.ndim]), rows)
-    return rows, _constrain(cache)
-
-
-@functools.partial(jax.jit, static_argnames="length")
-def lengthen(cache: kv_cache.Cache, *, length: int) -> kv_cache.Cache:
-    """The cache with `length` slots; the new ones are empty."""
-    return _constrain(kv_cache.Cache(*(_lengthen(part, length) for part in cache)))
+    if rules.mesh() is None:
+        return cache._replace(pages=local(cache.pages, source, target))
+    held = caches.fit(config, cache.pages.shape[1], bool(cache.scale.size)).pages
+    mine = jax.P(held[1], None)
+    run = jax.shard_map(local, mesh=rules.mesh(), in_specs=(held, mine, mine), out_specs=held, check_vma=False)
+    return cache._replace(pages=run(cache.pages, source, target))
 
 
-def _lengthen(part: jax.Array, length: int) -> jax.Array:
-    """[..., S, K, H] -> [..., length, K, H]."""
-    axis = part.ndim - 3
-    return jnp.pad(part, [(0, length - part.shape[axis] if each == axis else 0) for each in range(part.ndim)])
-
-
-@functools.partial(jax.jit, static_argnums=0, static_argnames=("greedy", "top_k", "top_p"), donate_argnames="cache")
-def decode(config: ModelConfig, params: Any, rows: Rows, cache: kv_cache.Cache, *, limit: jax.Array, floor: jax.Array,
-           max_new_tokens: jax.Array, temperature: jax.Array, stop_ids: jax.Array, greedy: bool, top_k: int,
-           top_p: float) -> tuple[Rows, kv_cache.Cache, tuple[jax.Array, ...]]:
+@functools.partial(jax.jit, static_argnums=0, static_argnames=("greedy", "top_k", "top_p", "tile"),
+                   donate_argnames="cache")
+def decode(config: ModelConfig, params: Any, rows: Rows, cache: Cache, watched: Watch | None, *, limit: jax.Array,
+           floor: jax.Array, temperature: jax.Array, stop_ids: jax.Array, greedy: bool, top_k: int, top_p: float,
+           tile: int) -> tuple[Cache, Found]:
     """Decodes until `limit` (at most SEGMENT) tokens are drawn or no more than `floor` rows [B] still run.
 
-    Returns the rows, the cache, and for the host (tokens int32 [SEGMENT, B], log-probabilities float32 [SEGMENT, B],
-    positions [B], done [B]): of row b the first (new position - old position) entries are drawn ones.
+    `tile` rows at a time, up to the last that still runs; 0: all at once.
     """
     shape = (SEGMENT, rows.token.shape[0])
+
+    def draw(rows: Rows, cache: Cache) -> tuple[jax.Array, jax.Array, Cache]:
+        """The next token of each row, its log-probability, and the cache."""
+        where = Where(rows.table, rows.position, (~rows.done).astype(jnp.int32))
+        logits, cache = transformer.extend(config, params, rows.token[:, None], cache, where)
+        logits = logits[:, 0].astype(jnp.float32)
+        if greedy:
+            drawn = jnp.argmax(logits, axis=-1).astype(jnp.int32)
+        else:
+            keys = jax.vmap(jax.random.fold_in)(jax.random.wrap_key_data(rows.key), rows.count)
+            drawn = filters.draw(filters.apply(logits, temperature, top_k, top_p), keys)
+        chosen = jnp.take_along_axis(logits, drawn[:, None], axis=-1)[:, 0]
+        return drawn, chosen - jax.nn.logsumexp(logits, axis=-1), cache
+
+    next_tokens = _tiled(draw, tile) if tile else draw
 
     def running(carry):
         return (carry[0] < limit) & (jnp.sum(~carry[1].done) > floor)
 
     def body(carry):
-        step, rows, cache, tokens, logprobs = carry
-        logits, cache = transformer.apply(config, params, rows.token[:, None], positions=rows.position[:, None],
-                                          cache=cache)
-        logits = logits[:, 0].astype(jnp.float32)
-        scores = logits
-        if not greedy:
-            noise = jax.vmap(lambda key, count: jax.random.gumbel(jax.random.fold_in(key, count), logits.shape[1:]))
-            scores = filters.apply(logits, temperature, top_k, top_p) + noise(
-                jax.random.wrap_key_data(rows.key), rows.count)
-        drawn = jnp.argmax(scores, axis=-1).astype(jnp.int32)
-        chosen = jnp.take_along_axis(logits, drawn[:, None], axis=-1)[:, 0]
-        tokens = tokens.at[step].set(drawn)
-        logprobs = logprobs.at[step].set(chosen - jax.nn.logsumexp(logits, axis=-1))
+        step, rows, cache, watched, tokens, logprobs = carry
         live = ~rows.done
-        count = rows.count + live
-        rows = Rows(jnp.where(live, drawn, rows.token), rows.position + live, count,
-                     rows.done | jnp.isin(drawn, stop_ids) | (count >= max_new_tokens), rows.key)
-        return step + 1, rows, cache, tokens, logprobs
+        drawn, logprob, cache = next_tokens(rows, cache)
+        tokens = tokens.at[step].set(drawn)
+        logprobs = logprobs.at[step].set(logprob)
+        count, stopped = rows.count + live, jnp.isin(drawn, stop_ids)
+        done = rows.done | stopped | (count >= rows.most)
+        if watched is not None:
+            watched, needless = watch.step(watched, drawn, live, stopped)
+            done |= needless
+        rows = rows._replace(token=jnp.where(live, drawn, rows.token), position=rows.position + live, count=count,
+                             done=done)
+        return step + 1, rows, cache, watched, tokens, logprobs
 
-    start = (0, rows, cache, jnp.zeros(shape, jnp.int32), jnp.zeros(shape, jnp.float32))
-    _, rows, cache, tokens, logprobs = jax.lax.while_loop(running, body, start)
+    rows = Rows(*(rules.constrain(each, ("batch", None)[: each.ndim]) for each in rows))
+    start = (0, rows, cache, watched, jnp.zeros(shape, jnp.int32), jnp.zeros(shape, jnp.float32))
+    _, rows, cache, watched, tokens, logprobs = jax.lax.while_loop(running, body, start)
     # Whole on every device, since no process could read the rows of another.
-    found = (rules.constrain(each, (None,) * each.ndim) for each in (tokens, logprobs, rows.position, rows.done))
-    return rows, cache, tuple(found)
+    found = Found(tokens, logprobs, rows.count, rows.done, None if watched is None else watched.matched)
+    return cache, jax.tree.map(lambda each: rules.constrain(each, (None,) * each.ndim), found)
+
+
+def _tiled(draw: Callable, tile: int) -> Callable:
+    """`draw`, `tile` rows at a time, up to the last row that still runs."""
+    def tiled(rows: Rows, cache: Cache) -> tuple[jax.Array, jax.Array, Cache]:
+        def body(carry):
+            index, cache, *results = carry
+            part = jax.tree.map(lambda each: jax.lax.dynamic_slice_in_dim(each, index * tile, tile), rows)
+            *found, cache = draw(part, cache)
+            results = [jax.lax.dynamic_update_slice_in_dim(whole, each, index * tile, 0)
+                       for whole, each in zip(results, found, strict=True)]
+            return index + 1, cache, *results
+
+        size = len(rows.done)
+        last = jnp.max(jnp.where(rows.done, -1, jnp.arange(size)))
+        init = (0, cache, jnp.zeros(size, jnp.int32), jnp.zeros(size, jnp.float32))
+        _, cache, drawn, logprob = jax.lax.while_loop(lambda carry: carry[0] * tile <= last, body, init)
+        return drawn, logprob, cache
+
+    return tiled
 
 
 @jax.jit
@@ -110,7 +141,3 @@ def keys(seed: jax.Array, pairs: jax.Array) -> jax.Array:
     key = jax.random.key(seed)
     found = jax.vmap(lambda pair: jax.random.fold_in(jax.random.fold_in(key, pair[0]), pair[1]))(pairs)
     return jax.random.key_data(found)
-
-
-def _constrain(cache: kv_cache.Cache) -> kv_cache.Cache:
-    return kv_cache.Cache(*(rules.constrain(part, kv_cache.AXES) for part in cache))

@@ -31,9 +31,8 @@ def _both(config, length, window=None, heads=(4, 2)):
     q, k, v, segments, weight = _inputs(length, heads)
 
     def loss(q, k, v):
-        index = jnp.arange(length)
-        view = attention.View(index[None], index, segments, None if window is None else jnp.int32(window))
-        out = attention.attend(config, q, k, v, view, own=True)
+        view = attention.View(segments, None if window is None else jnp.int32(window))
+        out = attention.attend(config, q, k, v, view)
         return (out * weight).sum(), out * (segments > 0)[..., None, None]
 
     (_, out), gradients = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True))(q, k, v)

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from libra_jax.model import cache as caches
 from libra_jax.model import transformer
 from libra_jax.model.config import ModelConfig, RopeScaling
 from libra_jax.parallel import mesh as meshes
@@ -37,48 +36,14 @@ def parameters(config):
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_cached_decoding_equals_the_full_pass_for_rows_of_different_lengths(name):
-    config = CONFIGS[name]
-    params = parameters(config)
-    full, none = apply(config, params, TOKENS, positions=POSITIONS)
-    full = np.asarray(full)
-    assert none is None
-    lengths = np.array([3, 7, 5, 1])  # prefilled with garbage beyond them
-    prompt = jnp.where(np.arange(7) < lengths[:, None], TOKENS[:, :7], 9)
-    cache = caches.init(config, 4, 16)
-    prefilled, cache = apply(config, params, prompt, positions=POSITIONS[:, :7], cache=cache)
-    prefilled = np.asarray(prefilled)
-    for row, length in enumerate(lengths):
-        np.testing.assert_allclose(prefilled[row, :length], full[row, :length], atol=2e-5)
-    for step in range(5):
-        at = (lengths + step)[:, None]
-        token = np.take_along_axis(np.asarray(TOKENS), at, axis=1)
-        logits, cache = apply(config, params, token, positions=at, cache=cache)
-        expected = np.take_along_axis(full, at[..., None], axis=1)
-        np.testing.assert_allclose(logits, expected, atol=2e-5)
-
-
-def test_cache_is_not_written_by_padding_nor_beyond_its_end_and_repeats_rows():
-    params = parameters(QWEN3)
-    cache = caches.init(QWEN3, 4, 8)
-    segments = jnp.asarray(np.arange(12) < np.array([3, 8, 5, 1])[:, None], jnp.int32)
-    _, cache = apply(QWEN3, params, TOKENS, positions=POSITIONS, segment_ids=segments, cache=cache)
-    written = np.asarray(jnp.any(cache.k != 0, axis=(0, 3, 4)))
-    np.testing.assert_array_equal(written, np.asarray(segments[:, :8], bool))
-    twice = caches.repeat(cache, 2)
-    assert twice.k.shape == (2, 8, 8, 2, 8)
-    np.testing.assert_array_equal(twice.v[:, 2:4], jnp.stack([cache.v[:, 1]] * 2, axis=1))
-
-
-@pytest.mark.parametrize("name", CONFIGS)
 def test_packed_rows_equal_rows_of_their_own(name):
     config = CONFIGS[name]
     params = parameters(config)
-    alone = np.asarray(apply(config, params, TOKENS, positions=POSITIONS)[0])
+    alone = np.asarray(apply(config, params, TOKENS, positions=POSITIONS))
     packed = jnp.concatenate([TOKENS[:1, :5], TOKENS[1:2], jnp.zeros((1, 2), TOKENS.dtype)], axis=1)
     positions = jnp.concatenate([POSITIONS[:1, :5], POSITIONS[:1], jnp.zeros((1, 2), int)], axis=1)
     segments = jnp.asarray([[1] * 5 + [2] * 12 + [0] * 2])
-    found = np.asarray(apply(config, params, packed, positions=positions, segment_ids=segments)[0])
+    found = np.asarray(apply(config, params, packed, positions=positions, segment_ids=segments))
     np.testing.assert_allclose(found[0, :5], alone[0, :5], atol=2e-5)
     np.testing.assert_allclose(found[0, 5:17], alone[1], atol=2e-5)
     assert np.isfinite(found).all()
@@ -87,7 +52,7 @@ def test_packed_rows_equal_rows_of_their_own(name):
 def test_token_logprobs_are_the_log_softmax_of_the_token_before():
     params = parameters(QWEN3)
     segments = jnp.asarray([[1] * 5 + [2] * 5 + [0] * 2] * 4)
-    logits, _ = apply(QWEN3, params, TOKENS, positions=POSITIONS, segment_ids=segments)
+    logits = apply(QWEN3, params, TOKENS, positions=POSITIONS, segment_ids=segments)
     logits, expected = np.asarray(logits), np.zeros((4, 12))
     for row in range(4):
         for t in (1, 2, 3, 4, 6, 7, 8, 9):
@@ -148,8 +113,8 @@ def test_gradients_on_eight_devices_equal_those_on_one(name, sizes, chunk):
 
 def test_bfloat16_computes_near_float32_from_float32_masters():
     params = parameters(QWEN3)
-    exact = apply(QWEN3, params, TOKENS, positions=POSITIONS)[0]
-    rough = apply(dataclasses.replace(QWEN3, dtype="bfloat16"), params, TOKENS, positions=POSITIONS)[0]
+    exact = apply(QWEN3, params, TOKENS, positions=POSITIONS)
+    rough = apply(dataclasses.replace(QWEN3, dtype="bfloat16"), params, TOKENS, positions=POSITIONS)
     assert rough.dtype == jnp.float32
     difference = float(jnp.abs(rough - exact).max())
     assert 1e-4 < difference < 0.1
@@ -164,8 +129,8 @@ def test_bfloat16_computes_near_float32_from_float32_masters():
 def test_every_part_of_a_family_shows_in_its_logits(change):
     """Otherwise parity with transformers would prove nothing about that part."""
     params = parameters(GEMMA)
-    logits = apply(GEMMA, params, TOKENS, positions=POSITIONS)[0]
-    other = apply(dataclasses.replace(GEMMA, **change), params, TOKENS, positions=POSITIONS)[0]
+    logits = apply(GEMMA, params, TOKENS, positions=POSITIONS)
+    other = apply(dataclasses.replace(GEMMA, **change), params, TOKENS, positions=POSITIONS)
     assert float(jnp.abs(logits - other).max()) > 1e-3
 
 

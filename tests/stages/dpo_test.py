@@ -51,7 +51,7 @@ def test_masked_sums_are_of_the_response_alone(tiny_checkpoint):
             "loss_mask": np.array([[[False, False, True, True], [False, False, True, False]]])}
     def logits(*tokens):
         given = np.array([tokens])
-        return jax.nn.log_softmax(transformer.apply(model, params, given, positions=np.arange(len(tokens))[None])[0][0])
+        return jax.nn.log_softmax(transformer.apply(model, params, given, positions=np.arange(len(tokens))[None])[0])
 
     wanted = [[logits(1, 2)[-1][3] + logits(1, 2, 3)[-1][4], logits(1, 2)[-1][5]]]
     np.testing.assert_allclose(dpo.summed(model, params, rows), wanted, rtol=1e-5)
