@@ -1,6 +1,6 @@
 r"""Answers a second of libra_jax.verify.batch against math-verify alone, on the same real rollouts, and who is right.
 
-    LIBRA_SHARED=FOLDER python benchmarks/verify.py                    # 400 pairs of each file, minutes on two cores
+    LIBRA_SHARED=FOLDER python benchmarks/verify.py                    # 400 pairs of each file, a minute on two cores
     LIBRA_SHARED=FOLDER python benchmarks/verify.py --pairs=50 --repeats=1
 
 Needs $LIBRA_SHARED/data/rollouts (default ../shared beside the repository) with gsm8k_gpt3_solutions.jsonl.gz
