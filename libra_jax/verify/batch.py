@@ -21,6 +21,7 @@ AHEAD = 4  # chunks under way or waiting for their turn, for each worker
 HEAVY = 20_000  # characters of a text that is announced before it is read
 SHOWN = 80  # characters of an answer in `why`
 KEPT = 1_000  # characters of an answer in `extracted`
+_FIRST = {"answer": "1+x", "reference": "x+1"}  # the exact path leaves it to computer algebra
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,21 +33,112 @@ class Decision:
     why: str
 
 
+class Pool:
+    """Workers that stay for many calls, for those who decide again and again: starting them takes seconds.
+
+    Works in one stream of decisions at a time. `with Pool() as pool:` or `close` ends the processes.
+    """
+
+    def __init__(self, *, num_workers: int | None = None, timeout: float = 5.0):
+        """`num_workers`: processes, default one a core; `timeout`: seconds after which a pair is undecided."""
+        if timeout <= 0:
+            raise ValueError(f"timeout={timeout}: expected seconds above 0")
+        self._timeout, self._streaming = timeout, False
+        self._workers = [workers.Worker("decide", timeout) for _ in range(num_workers or os.cpu_count() or 1)]
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Starts every worker and has it load computer algebra; without this the first calls wait for that."""
+        self._claim()
+        try:
+            for worker in self._workers:
+                worker.give([_FIRST])
+            for worker in self._workers:
+                while worker.pending:
+                    worker.collect()
+                    if worker.pending:
+                        worker.pipe.poll(min(0.5, worker.wait_seconds()))
+        finally:
+            self._release()
+
+    def decide(self, pairs: Iterable[tuple[str, str]]) -> Iterator[Decision]:
+        """As the function `decide`."""
+        return self._stream({"text": text, "reference": reference} for text, reference in pairs)
+
+    def compare(self, pairs: Iterable[tuple[str, str]]) -> Iterator[Decision]:
+        """As the function `compare`."""
+        return self._stream({"answer": answer, "reference": reference} for answer, reference in pairs)
+
+    def close(self) -> None:
+        """Ends the processes; a later call starts them anew."""
+        for worker in self._workers:
+            worker.stop()
+            worker.pending = []
+
+    def _claim(self) -> None:
+        if self._streaming:
+            raise ValueError("this pool is at another stream of decisions; take or close() that first, or make another")
+        self._streaming = True
+
+    def _release(self) -> None:
+        for worker in self._workers:
+            if worker.pending:  # of a stream that was left early: nobody waits for it, and its answers would come late
+                worker.stop()
+                worker.pending = []
+        self._streaming = False
+
+    def _stream(self, items: Iterator[dict[str, str]]) -> Iterator[Decision]:
+        self._claim()
+        chunks, pool = _chunks(items), self._workers
+        doing: dict[int, tuple[list, list]] = {}  # worker: the chunk that it is at, and its results so far
+        queue: collections.deque[tuple[list, list]] = collections.deque()  # chunks in order, with their results
+        try:
+            following = next(chunks, None)
+            while following or queue:
+                for index, worker in enumerate(pool):
+                    if index in doing:
+                        chunk, results = doing[index]
+                        results += [_decision(result, item, self._timeout)
+                                    for result, item in zip(worker.collect(), chunk[len(results):], strict=False)]
+                        if len(results) == len(chunk):
+                            del doing[index]
+                    if following and index not in doing and len(queue) < AHEAD * len(pool):
+                        doing[index] = (following, [])
+                        queue.append(doing[index])
+                        worker.give(following)
+                        following = next(chunks, None)
+                while queue and len(queue[0][0]) == len(queue[0][1]):
+                    yield from queue.popleft()[1]
+                if doing:
+                    busy = [pool[index] for index in doing]
+                    multiprocessing.connection.wait([worker.pipe for worker in busy],
+                                                    min(0.5, *(worker.wait_seconds() for worker in busy)))
+        finally:
+            self._release()
+
+
 def decide(pairs: Iterable[tuple[str, str]], *, num_workers: int | None = None,
            timeout: float = 5.0) -> Iterator[Decision]:
-    """Streams a decision for each (solution text, reference answer).
+    """Streams a decision for each (solution text, reference answer), and ends its workers; see Pool for many calls.
 
     A solution without a final answer is incorrect: it did not answer. Undecided is what cannot be compared: hostile or
     unreadable answers, and what takes longer than `timeout` seconds. `num_workers`: processes, default one a core.
     Results do not depend on `num_workers`; no more than AHEAD chunks a worker are read ahead of what is taken.
     """
-    return _stream(({"text": text, "reference": reference} for text, reference in pairs), num_workers, timeout)
+    with Pool(num_workers=num_workers, timeout=timeout) as pool:
+        yield from pool.decide(pairs)
 
 
 def compare(pairs: Iterable[tuple[str, str]], *, num_workers: int | None = None,
             timeout: float = 5.0) -> Iterator[Decision]:
     """As `decide`, for pairs of (answer, reference answer): nothing is extracted."""
-    return _stream(({"answer": answer, "reference": reference} for answer, reference in pairs), num_workers, timeout)
+    with Pool(num_workers=num_workers, timeout=timeout) as pool:
+        yield from pool.compare(pairs)
 
 
 def answer(item: dict[str, str], heavy: Callable[[], None]) -> tuple[bool | None, str | None, str]:
@@ -68,39 +160,6 @@ def answer(item: dict[str, str], heavy: Callable[[], None]) -> tuple[bool | None
     verb = {True: "equals", False: "differs from", None: "and"}[decided]
     why = f"{_shown(found)} {verb} the reference {_shown(reference)}"
     return decided, kept, why if decided is not None else f"undecided: cannot compare {why}"
-
-
-def _stream(items: Iterator[dict[str, str]], num_workers: int | None, timeout: float) -> Iterator[Decision]:
-    if timeout <= 0:
-        raise ValueError(f"timeout={timeout}: expected seconds above 0")
-    chunks = _chunks(items)
-    pool = [workers.Worker("decide", timeout) for _ in range(num_workers or os.cpu_count() or 1)]
-    doing: dict[int, tuple[list, list]] = {}  # worker: the chunk that it is at, and its results so far
-    queue: collections.deque[tuple[list, list]] = collections.deque()  # chunks in order, with their results
-    following = next(chunks, None)
-    try:
-        while following or queue:
-            for index, worker in enumerate(pool):
-                if index in doing:
-                    chunk, results = doing[index]
-                    results += [_decision(result, item, timeout)
-                                for result, item in zip(worker.collect(), chunk[len(results):], strict=False)]
-                    if len(results) == len(chunk):
-                        del doing[index]
-                if following and index not in doing and len(queue) < AHEAD * len(pool):
-                    doing[index] = (following, [])
-                    queue.append(doing[index])
-                    worker.give(following)
-                    following = next(chunks, None)
-            while queue and len(queue[0][0]) == len(queue[0][1]):
-                yield from queue.popleft()[1]
-            if doing:
-                busy = [pool[index] for index in doing]
-                multiprocessing.connection.wait([worker.pipe for worker in busy],
-                                                min(0.5, *(worker.wait_seconds() for worker in busy)))
-    finally:
-        for worker in pool:
-            worker.stop()
 
 
 def _chunks(items: Iterator[dict[str, str]]) -> Iterator[list[dict[str, str]]]:

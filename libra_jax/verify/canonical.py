@@ -6,6 +6,7 @@ canonical(r"4:30 \text{ PM}") == canonical("4:30 p.m.") == r"\text{4:30pm}"; can
 
 from __future__ import annotations
 
+import functools
 import re
 from fractions import Fraction
 
@@ -30,6 +31,7 @@ _LOOKS = (  # what changes how an answer looks and not what it is
     (re.compile(r" {2,}"), " "))
 _GROUPED = re.compile(r"([+-]?[1-9]\d{0,2})((?:,\d{3})+|(?: \d{3})+)(?![\d,])(?=$|[.%^A-Za-z\\ ])")
 _MIXED = re.compile(r"([+-]?\d+) (\d+)/(\d+)")
+_MIXED_LATEX = re.compile(r"([+-]?\d+) (\\frac\{\d+\}\{\d+\})")
 _SLASH = re.compile(r"([+-]?\d+) ?/ ?(\d+)")
 _REPEATING = re.compile(r"([+-]?\d*)\.(\d*)(?:\\overline|\\bar)\s?\{(\d+)\}")
 _DEGREES = re.compile(rf"({_NUMBER}) ?(?:\^ ?\{{? ?\\(?:circ|degree) ?\}}?)")
@@ -103,6 +105,7 @@ def word(text: str) -> str | None:
     return text[6:-1] if text.startswith("\\text{") and text.endswith("}") else None
 
 
+@functools.lru_cache(maxsize=2048)  # a problem has one reference and many responses
 def _looks(answer: str) -> str:
     """The answer without what changes only its looks."""
     answer = _bare(answer.translate(_SIGNS))
@@ -155,6 +158,7 @@ def _counted(match: re.Match) -> str | None:
 
 _FORMS = (
     (_MIXED, lambda match: f"{match[1]}\\frac{{{match[2]}}}{{{match[3]}}}"),
+    (_MIXED_LATEX, lambda match: match[1] + match[2]),
     (_SLASH, lambda match: f"\\frac{{{match[1]}}}{{{match[2]}}}"),
     (_REPEATING, _repeating),
     (_DEGREES, lambda match: match[1]),

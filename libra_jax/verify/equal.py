@@ -29,6 +29,7 @@ _LIST = re.compile(r"\d[ $]*,(?:[ $]+-?\d|\d{1,2}(?!\d)|\d{4})")
 _NOTHING = frozenset({"none", "no solution", "no solutions", "undefined", "not defined", "does not exist", "dne",
                       "empty set"})
 _MAX_DIGITS = 15  # a float's; beyond it math-verify may see two different decimals as one
+_FAR = Fraction(1, 10**9)  # of the larger; math-verify keeps 15 digits
 _ROUNDING = Fraction(2, 10**6)  # two numbers further apart cannot round to the same sixth place
 
 
@@ -36,6 +37,11 @@ def fast_equal(a: str, b: str) -> bool | None:
     """True or False where strings or plain numbers decide exactly; None: not decided here. Symmetric."""
     if len(a) > MAX_ANSWER or len(b) > MAX_ANSWER:
         return None
+    return _short_equal(a, b)
+
+
+@functools.lru_cache(maxsize=2048)  # most responses to a problem give the same few answers
+def _short_equal(a: str, b: str) -> bool | None:
     return _by_unit(_fast(*_lists(a, b)), a, b)
 
 
@@ -71,12 +77,21 @@ def _fast(a: str, b: str) -> bool | None:
         if "." in a or "." in b:
             return False if abs(left - right) > _ROUNDING else None
         return False
+    if _far(a, b):
+        return False
     if a == b:
         return None if re.search(r"\{0+\}|/0|nan|zoo", a) else True  # 1/0 is not equal to itself
     one, other = writing.word(a), writing.word(b)
     if one and other:
         return False if _differ(one, other) else None
     return None
+
+
+def _far(a: str, b: str) -> bool:
+    """Whether two numbers, of any number of digits, are so far apart that no rounding makes them one."""
+    left, right = (Fraction(text) if _DECIMAL.fullmatch(text) else number(text) for text in (a, b))
+    return (left is not None and right is not None
+            and abs(left - right) > max(_ROUNDING, _FAR * max(abs(left), abs(right))))
 
 
 def _differ(one: str, other: str) -> bool:
@@ -127,6 +142,7 @@ def slow_equal(answer: str, reference: str) -> bool | None:
     return _by_unit(_slow(*_lists(answer, reference)), answer, reference)
 
 
+@functools.lru_cache(maxsize=2048)  # as above; what raises or is interrupted is not kept
 def _slow(answer: str, reference: str) -> bool | None:
     parse, verify = _math_verify()
     answer, reference = writing.canonical(answer), writing.canonical(reference)

@@ -40,11 +40,15 @@ def extract(text: str) -> str | None:
 
 
 def _boxed(text: str) -> str | None:
-    if "\\boxed" not in text and "\\fbox" not in text:
+    starts = [start for start in (text.find("\\boxed"), text.find("\\fbox")) if start >= 0]
+    if not starts:
         return None
+    begin = min(starts)  # what opens before the first box ends no box
+    while begin and text[begin - 1] == "\\":  # a backslash before it may escape its own
+        begin -= 1
     opened: list[tuple[bool, int, int]] = []  # whether a box, start of the command, start of the content
     boxes: list[tuple[int, int, int]] = []  # start of the command, start and end of the content
-    for match in _BRACES.finditer(text):
+    for match in _BRACES.finditer(text, begin):
         token = match.group()
         if token == "}":
             if opened:

@@ -79,3 +79,24 @@ def test_compare_extracts_nothing():
     assert [decision.correct for decision in batch.compare(answers, num_workers=1)][1] is True
     with pytest.raises(ValueError, match="timeout=0"):
         list(batch.compare(answers, timeout=0))
+
+
+def test_a_pool_serves_many_calls_with_the_same_processes():
+    with batch.Pool(num_workers=2, timeout=2.0) as pool:
+        pool.start()
+        processes = [worker._process.pid for worker in pool._workers]
+        for _ in range(3):
+            assert [decision.correct for decision in pool.compare([("1+x", "x+1"), ("5", "6")])] == [True, False]
+            assert [decision.correct for decision in pool.decide([("A: 5", "5"), ("hm", "5")])] == [True, False]
+        assert [worker._process.pid for worker in pool._workers] == processes
+    assert all(worker._process is None for worker in pool._workers)
+
+
+def test_a_stream_left_early_leaves_nothing_behind_in_its_pool():
+    with batch.Pool(num_workers=1, timeout=2.0) as pool:
+        left = pool.compare((str(number), str(number)) for number in range(1000))
+        assert next(left).correct is True
+        with pytest.raises(ValueError, match="another stream"):
+            next(pool.decide([("A: 5", "5")]))
+        left.close()
+        assert [decision.correct for decision in pool.compare([("5", "6"), ("7", "7")])] == [False, True]
