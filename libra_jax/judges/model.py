@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
@@ -17,16 +18,22 @@ from libra_jax.model import hf
 from libra_jax.model.config import ModelConfig
 from libra_jax.records import Judgement, JudgingExample
 from libra_jax.sampling import engine
+from libra_jax.sampling.watch import Acceptance
 from libra_jax.text import chat
 from libra_jax.text import tokenizer as tokenizers
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelJudgeConfig:
-    """How a model judges. Without `thinking` its thought is given to it empty, and the verdict comes next."""
+    """How a model judges. Without `thinking` its thought is given to it empty, and the verdict comes next.
+
+    `enough` above 0: an example's judgements after its `enough`-th right one are not drawn; it needs labels, and is for
+    rejection sampling, not for measuring.
+    """
 
     name: str = "model"
     thinking: bool = True
+    enough: int = 0
     sampling: engine.SamplingConfig = engine.SamplingConfig(max_new_tokens=4096)
 
 
@@ -71,13 +78,38 @@ class ModelJudge:
     def judge(self, examples: Sequence[JudgingExample], *, skip: int = 0) -> Iterator[Judgement]:
         """As Judge.judge."""
         prompts = [self.prompt(example) for example in examples]
+        enough = self.config.enough
         samples = engine.generate(
             self.model_config, self.params, prompts, self.config.sampling, stop_ids=self.tokenizer.stop_ids,
-            ids=[stable_id(example.id) for example in examples], skip=skip, progress=self.progress, mesh=self.mesh)
-        for sample in samples:
+            ids=[stable_id(example.id) for example in examples], skip=0 if enough else skip,
+            acceptance=self._acceptance(examples) if enough else None, progress=self.progress, mesh=self.mesh)
+        for sample in itertools.islice(samples, skip if enough else 0, None):
             thought, found = self.read(sample.tokens)
             yield Judgement(example_id=examples[sample.prompt].id, judge=self.name, sample=sample.sample,
                             thought=thought, verdict=found, num_tokens=len(sample.tokens))
+
+    def verdict_tokens(self, word: str) -> list[int]:
+        """The tokens of the verdict `word` as targets are trained: after the thought, without the stop token."""
+        thought = "." if self.config.thinking else ""
+        asked = self.template.judging("", "", thinking=self.config.thinking)
+        whole = chat.render(self.tokenizer, self.template.judging_target("", "", thought, word)).tokens
+        rest = list(whole[len(chat.render(self.tokenizer, asked, open_last=True).tokens):])
+        close = self.tokenizer.control(self.template.think_close)
+        if self.config.thinking:
+            rest = rest[rest.index(close) + 1 :] if close in rest else []
+        ends = [place for place, token in enumerate(rest) if token in self.tokenizer.stop_ids]
+        return rest[: ends[0]] if ends else rest
+
+    def _acceptance(self, examples: Sequence[JudgingExample]) -> Acceptance:
+        labels = [None if example.correct is None else "correct" if example.correct else "incorrect"
+                  for example in examples]
+        if None in labels:
+            raise ValueError(f"example {examples[labels.index(None)].id!r} has no label; enough={self.config.enough} "
+                             "stops at right judgements and needs labels (or enough=0)")
+        tokens = {word: self.verdict_tokens(word) for word in ("correct", "incorrect")}
+        close = self.tokenizer.control(self.template.think_close) if self.config.thinking else None
+        return Acceptance(enough=self.config.enough, verdicts=[tokens[label] for label in labels], close_id=close,
+                          right=lambda prompt, sampled: self.read(sampled)[1] == labels[prompt])
 
 
 def load(path: str | os.PathLike, config: ModelJudgeConfig, template: Template, *,

@@ -7,9 +7,9 @@ rows end. Every shape comes from a short list, so a run compiles a handful of pr
 prompts, temperature and seed.
 
 The randomness of token t of sample s of the prompt with id i is fold_in(fold_in(fold_in(key(seed), i), s), t), and a
-row's arithmetic does not depend on its neighbours, its pages or its place: so neither do samples. On one CPU device, bit
-for bit, whatever the batch size and the order of arrival; elsewhere products of another number of rows may add in
-another order.
+row's arithmetic does not depend on its neighbours, its pages or its place: so neither do samples. On one CPU device,
+bit for bit, whatever the batch size and the order of arrival; elsewhere products of another number of rows may add
+in another order.
 
 On a mesh over several processes all of them make the same call and take every sample: each gives the same host arrays
 to the same programs, whose small results (tokens, counts, who is done) come back whole to all of them.
@@ -413,7 +413,7 @@ class _Run:
             self.model_config, num_pages, dtype, scale)
 
     def _scale(self) -> jax.Array:
-        """The scales of 8-bit pages, measured on the first chunks of some prompts, the same ones for every batch size."""
+        """The scales of 8-bit pages, by the first chunks of some prompts, the same ones for every batch size."""
         kept, self.cache = self.cache, None
         number = self.shape.prompts
         chosen = [self.prompts[index * (len(self.prompts) - 1) // max(1, CALIBRATION - 1)][: self.shape.chunk]
@@ -442,8 +442,8 @@ class _Run:
     def _report(self) -> None:
         if self.progress:
             self.progress(Progress(
-                num_done=len(self.complete) if self.acceptance else self.num_finished, num_total=self.num_total, num_tokens=self.num_tokens,
-                seconds=time.monotonic() - self.started, num_programs=len(self.programs),
+                num_done=len(self.complete) if self.acceptance else self.num_finished, num_total=self.num_total,
+                num_tokens=self.num_tokens, seconds=time.monotonic() - self.started, num_programs=len(self.programs),
                 unit="prompts" if self.acceptance else "samples", num_finished=self.num_finished,
                 num_right=self.num_right, num_given_up=self.num_given_up,
                 num_preempted=self.schedule.num_preempted))

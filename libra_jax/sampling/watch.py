@@ -48,7 +48,7 @@ class Watch(NamedTuple):
 
 
 def step(watch: Watch, drawn: jax.Array, live: jax.Array, stopped: jax.Array) -> tuple[Watch, jax.Array]:
-    """Takes in the tokens drawn [B] by live rows, of which some stopped; the rows [B] that are needless come with it."""
+    """Takes in the tokens drawn [B] by live rows, of which some stopped; gives also the rows [B] that are needless."""
     width = watch.verdict.shape[1]
     expected = jnp.take_along_axis(watch.verdict, jnp.clip(watch.matched, 0, width - 1)[:, None], axis=1)[:, 0]
     wanted = jnp.where(watch.matched < width, expected, -1)  # -1: the verdict is whole

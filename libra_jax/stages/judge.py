@@ -26,10 +26,10 @@ from libra_jax.sampling import engine
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-    """Who judges what, and how; the last six are for "model" alone.
+    """Who judges what, and how; the last seven are for "model" alone.
 
     Attributes:
-      examples: JSON lines of JudgingExample; labels are not looked at.
+      examples: JSON lines of JudgingExample; labels are not looked at (except by `enough`).
       judge: "model" is `checkpoint`; the others are in judges/baselines.py.
       name: the name that judgements carry; default: the checkpoint's folder name, or `judge`.
       checkpoint: folder in Hugging Face format, with its tokenizer.
@@ -37,6 +37,7 @@ class Config:
       thinking: without, the judge gets an empty thought and gives its verdict at once.
       mesh, compute_dtype: as in the rollout stage.
       sampling: how to draw; `num_samples` votes an example.
+      enough: 0, or stop an example's votes at so many right ones, as rejection sampling does; needs labels.
     """
 
     examples: str = ""
@@ -48,6 +49,7 @@ class Config:
     mesh: meshes.MeshConfig = meshes.MeshConfig(data=-1, fsdp=1)
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     sampling: engine.SamplingConfig = model.ModelJudgeConfig().sampling
+    enough: int = 0
 
 
 def run(config: Config, workdir: pathlib.Path) -> dict:
@@ -73,7 +75,8 @@ def judge_file(config: Config, workdir: pathlib.Path) -> tuple[list[JudgingExamp
                       together=True)
     judgements = list(out.done)
     if not out.finished:
-        for judgement in make(config).judge(examples, skip=len(out.done)):
+        left, skip = _left(examples, out.done) if config.enough else (examples, len(out.done))
+        for judgement in make(config).judge(left, skip=skip):
             out.append(judgement)
             judgements.append(judgement)
         out.finish()
@@ -83,13 +86,26 @@ def judge_file(config: Config, workdir: pathlib.Path) -> tuple[list[JudgingExamp
     return examples, judgements, summary | {"path": str(out.path)}
 
 
+def _left(examples: list[JudgingExample], done: list[Judgement]) -> tuple[list[JudgingExample], int]:
+    """The examples from the last one of `done` on, of which no one knows the number of judgements yet, and how many of
+    its own are done."""
+    if not done:
+        return examples, 0
+    last = done[-1].example_id
+    place = next(place for place, example in enumerate(examples) if example.id == last)
+    return examples[place:], sum(judgement.example_id == last for judgement in done)
+
+
 def make(config: Config) -> Judge:
     """The judge that `config` names. ValueError or FileNotFoundError when it cannot be loaded."""
+    if config.enough < 0 or config.enough and config.judge != "model":
+        raise ValueError(f"enough={config.enough} with judge={config.judge!r}: expected 0, or a count for judge=model")
     if config.judge != "model":
         judge = baselines.BASELINES[config.judge]()
         return dataclasses.replace(judge, name=config.name or judge.name)
     name = config.name or pathlib.Path(config.checkpoint).name
-    how = model.ModelJudgeConfig(name=name, thinking=config.thinking, sampling=config.sampling)
+    how = model.ModelJudgeConfig(name=name, thinking=config.thinking, sampling=config.sampling,
+                                 enough=config.enough)
     template, mesh = load_template(config.template), meshes.for_sampling(config.mesh)
     return model.load(config.checkpoint, how, template, mesh=mesh, compute_dtype=config.compute_dtype,
                       progress=engine.to_stderr(f"judge {name}"))

@@ -36,7 +36,7 @@ from libra_jax.train import run as training
 from libra_jax.train import state as states
 from libra_jax.train import step as steps
 
-PROGRAMS = ("sft", "rl", "score", "prefill", "lengthen", "decode")
+PROGRAMS = ("sft", "rl", "score", "prefill", "decode")
 _GIB = 2**30
 _REMEDIES = {
     "parameters": "a larger mesh fsdp or tensor (and a smaller data), or more chips",
@@ -45,7 +45,8 @@ _REMEDIES = {
     "activations": "train.remat=full or offload, a larger train.accumulation, a smaller train.logit_chunk, a larger "
                    "mesh sequence or tensor, or shorter rows (sequence_length, or max_new_tokens)",
     "weights": "a larger mesh tensor or fsdp",
-    "cache": "a smaller sampling.batch_size, a smaller max_new_tokens, or a mesh whose tensor divides the kv heads",
+    "cache": "sampling.cache_tokens (rows then wait for pages), sampling.cache_dtype=int8, a smaller "
+             "sampling.batch_size or max_new_tokens, or a mesh whose tensor divides the kv heads",
     "beside": "more chips: it is what RL keeps while this program runs",
 }
 
@@ -55,8 +56,8 @@ class Config:
     """Attributes:
     model: a name in model/published.py, or a folder with a config.json (weights are not read).
     topology: such as v5p:4x4x4, v6e:8x8, v5e:16x16, v4:4x4x4, tpu7x:4x4x4. slices: so many of them, over the network.
-    programs: of sft (its step), rl (its step), score (reference and old log-probabilities), and RL's sampling: prefill,
-      lengthen (the cache, to its full length), decode.
+    programs: of sft (its step), rl (its step), score (reference and old log-probabilities), and RL's sampling: prefill
+      (a chunk of prompts), decode.
     sft, rl: the configs of these stages; sampling is planned on the mesh of rl.
     """
 
@@ -179,33 +180,33 @@ def build(name: str, config: Config, shape: ModelConfig, mesh: jax.sharding.Mesh
 
 def _sampling(name: str, config: rl.Config, model: ModelConfig, mesh: jax.sharding.Mesh, weights: Any, kept: int
               ) -> Program:
-    """Prefill of a batch's prompts, or the decode loop of its samples at the cache's full length."""
+    """Prefill of a chunk of prompts, or the decode loop of all rows, whose cache is as large as it may become."""
     how = config.sampling
-    prompts, samples = batches.per_batch(how.num_samples, how.batch_size)
-    rows = prompts if name == "prefill" else prompts * samples
-    rows = -(-rows // _ways(mesh)) * _ways(mesh)
-    prompt_length = batches.bucket(config.prompt_length)
-    length = prompt_length if name == "prefill" else batches.bucket(config.prompt_length + how.max_new_tokens)
-    cache = jax.tree.map(_laid, jax.eval_shape(lambda: kv_cache.init(model, rows, length)),
-                         kv_cache.shardings(model, mesh, rows, length))
+    rows = batches.sizes(how.batch_size, _ways(mesh))[0]
+    shape = engine.shapes(how, config.prompt_length, how.max_new_tokens, rows, _ways(mesh))
+    scale = None
+    if how.cache_dtype == "int8":
+        scale = jnp.ones((model.num_layers, 2 * model.num_kv_heads, model.head_size), jnp.float32)
+    cache = jax.tree.map(_laid, jax.eval_shape(lambda: kv_cache.init(model, shape.num_pages, how.cache_dtype, scale)),
+                         kv_cache.shardings(model, mesh, shape.num_pages, how.cache_dtype))
     size = on_device(cache)
-    by_row = rules.sharding(mesh, ("batch", None), (rows, length))
+
+    def array(*dimensions: int, kind=jnp.int32) -> jax.ShapeDtypeStruct:
+        axes = ("batch", None)[: len(dimensions)]
+        return jax.ShapeDtypeStruct(dimensions, kind, sharding=rules.sharding(mesh, axes, dimensions))
+
+    length = config.prompt_length + how.max_new_tokens
     if name == "prefill":
-        tokens = jax.ShapeDtypeStruct((rows, length), jnp.int32, sharding=by_row)
-        return Program(function=programs.prefill, arguments=(model, weights, tokens),
-                       terms={"weights": on_device(weights), "cache": size}, beside=kept, tokens=rows * length,
-                       flops=flops.forward(model, rows * length, length / 2, logits=False))
-    line = rules.sharding(mesh, ("batch",), (rows,))
-    if name == "lengthen":
-        shorter = batches.bucket(length * 3 // 4)
-        before = jax.tree.map(_laid, jax.eval_shape(lambda: kv_cache.init(model, rows, shorter)),
-                              kv_cache.shardings(model, mesh, rows, shorter))
-        return Program(function=programs.lengthen, arguments=(before,), options={"length": length},
-                       terms={"cache": size + on_device(before)}, beside=kept + on_device(weights), tokens=0, flops=0.0)
-    state = programs.Rows(*(jax.ShapeDtypeStruct((rows, *more), kind, sharding=line) for kind, more in (
-        (jnp.int32, ()), (jnp.int32, ()), (jnp.int32, ()), (jnp.bool_, ()), (jnp.uint32, (2,)))))
-    options = engine.decode_options(how, (0,) * 4) | {"limit": programs.SEGMENT, "floor": 0}
-    return Program(function=programs.decode, arguments=(model, weights, state, cache), options=options,
+        number = shape.prompts * shape.chunk
+        where = kv_cache.Where(array(shape.prompts, shape.table), array(shape.prompts), array(shape.prompts))
+        return Program(function=programs.prefill, arguments=(model, weights, cache, array(shape.prompts, shape.chunk),
+                                                             where),
+                       terms={"weights": on_device(weights), "cache": size}, beside=kept, tokens=number,
+                       flops=flops.forward(model, number, config.prompt_length / 2, logits=False))
+    state = programs.Rows(array(rows), array(rows), array(rows), array(rows), array(rows, kind=jnp.bool_),
+                          array(rows, 2, kind=jnp.uint32), array(rows, shape.table))
+    options = engine.decode_options(how, (0,) * 4) | {"limit": programs.SEGMENT, "floor": 0, "tile": 0}
+    return Program(function=programs.decode, arguments=(model, weights, state, cache, None), options=options,
                    terms={"weights": on_device(weights), "cache": size}, beside=kept, tokens=rows * programs.SEGMENT,
                    flops=flops.forward(model, rows * programs.SEGMENT, length),
                    least_bytes=(on_device(weights) + size) * programs.SEGMENT)

@@ -28,6 +28,9 @@ class Config:
       examples: JSON lines of JudgingExample, with labels.
       checkpoint, template, name, mesh, compute_dtype: as in the judge stage.
       sampling: how to draw; `num_samples` judgements an example.
+      enough: 0 draws them all; else an example's judgements after its `enough`-th right one are not drawn, as if they
+        were drawn one after another. It saves most of the work where judgements are long and mostly right; what counts
+        as always right, and what is diverse, is then seen in fewer of them.
       rejection: what is kept.
     """
 
@@ -38,6 +41,7 @@ class Config:
     mesh: meshes.MeshConfig = meshes.MeshConfig(data=-1, fsdp=1)
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     sampling: engine.SamplingConfig = engine.SamplingConfig(max_new_tokens=4096, num_samples=8)
+    enough: int = 0
     rejection: rejection.RejectionConfig = rejection.RejectionConfig()
 
 
@@ -49,7 +53,7 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
     """
     judging = judge.Config(examples=config.examples, checkpoint=config.checkpoint, template=config.template,
                            name=config.name, mesh=config.mesh, compute_dtype=config.compute_dtype,
-                           sampling=config.sampling)
+                           sampling=config.sampling, enough=config.enough)
     examples, judgements, summary = judge.judge_file(judging, workdir)
     kept, stats = rejection.select(examples, judgements, config.rejection)
     counts = dataclasses.asdict(stats) | {"never_right": list(stats.never_right)}

@@ -95,7 +95,7 @@ def test_judgements_follow_examples_and_samples_and_depend_on_the_example_alone(
 
 
 def test_the_samplers_own_words_become_the_judgement(judge, monkeypatch):
-    def generate(model_config, params, prompts, config, *, stop_ids, ids, skip, progress, mesh):
+    def generate(model_config, params, prompts, config, *, stop_ids, ids, skip, acceptance, progress, mesh):
         assert stop_ids == judge.tokenizer.stop_ids and ids[0] == stable_id("a") and len(set(ids)) == 3
         for index, word in enumerate(["correct", "incorrect", "perhaps"]):
             yield engine.Sample(index, 0, says(judge, "so", "</think>", f"Verdict: {word}", "<|im_end|>"), None, "stop")

@@ -10,6 +10,7 @@ from libra_jax.model.config import ModelConfig
 from libra_jax.parallel import mesh as meshes
 from libra_jax.sampling import engine, programs
 from libra_jax.sampling.engine import SamplingConfig, generate
+from libra_jax.sampling.watch import Acceptance
 
 CONFIG = ModelConfig(vocab_size=37, num_layers=2, model_size=32, num_heads=4, num_kv_heads=2, head_size=8,
                      feedforward_size=48)
@@ -189,8 +190,8 @@ def test_progress_counts_and_says_how_long(params, prompts, capsys):
 
 @pytest.mark.parametrize("settings, message", [
     ({"temperature": -1.0}, "temperature"), ({"num_samples": 0}, "num_samples"), ({"top_p": 0.0}, "top_p"),
-    ({"ids": [1]}, "1 ids for 5 prompts"), ({"budgets": [1]}, "1 budgets for 5"), ({"cache_tokens": -1}, "cache_tokens"),
-    ({"cache_dtype": "int4"}, "cache_dtype")])
+    ({"ids": [1]}, "1 ids for 5 prompts"), ({"budgets": [1]}, "1 budgets for 5"),
+    ({"cache_tokens": -1}, "cache_tokens"), ({"cache_dtype": "int4"}, "cache_dtype")])
 def test_bad_settings_are_refused_at_the_call(params, prompts, settings, message):
     with pytest.raises(ValueError, match=message):
         run(params, prompts, **settings)
@@ -207,3 +208,25 @@ def test_a_prompt_that_leaves_no_room_in_the_context_is_refused(params):
     assert len(next(fits).tokens) == 20
     with pytest.raises(ValueError, match=r"prompt 1 has 13 tokens, and max_new_tokens=20: .*context of 32 .*; lower"):
         generate(short, params, [[1] * 12, [1] * 13], SamplingConfig(max_new_tokens=20), stop_ids=())
+
+
+@pytest.mark.parametrize("enough, batch_size", [(1, 8), (2, 16), (2, 64)])
+def test_stopping_at_enough_right_ones_is_sampling_all_and_leaving_the_rest_out(params, prompts, enough, batch_size):
+    def right(prompt, drawn):
+        return int(drawn.sum() + prompt) % 3 == 0
+
+    whole = run(params, prompts, num_samples=9, max_new_tokens=70)
+    wanted, counts = [], dict.fromkeys(range(5), 0)
+    for sample in whole:
+        if counts[sample.prompt] < enough:
+            wanted.append(sample)
+        counts[sample.prompt] += right(sample.prompt, sample.tokens)
+    seen = []
+    accepted = Acceptance(enough=enough, right=right, close_id=None, verdicts=[()] * 5)
+    found = run(params, prompts, num_samples=9, max_new_tokens=70, batch_size=batch_size, acceptance=accepted,
+                progress=seen.append)
+    assert bits(found) == bits(wanted) and len(wanted) < len(whole)
+    assert seen[-1].num_done == seen[-1].num_total == 5 and seen[-1].num_right >= 5
+    assert seen[-1].line().startswith("5/5 prompts (")
+    with pytest.raises(ValueError, match=r"acceptance.enough=0"):
+        run(params, prompts, acceptance=dataclasses.replace(accepted, enough=0))

@@ -1,10 +1,15 @@
+import collections
 import dataclasses
 import json
+import pathlib
+import random
 
+import jax
 import pytest
 
-from libra_jax import records
+from libra_jax import miniature, records
 from libra_jax.judges import model
+from libra_jax.miniature import arithmetic
 from libra_jax.parallel import mesh as meshes
 from libra_jax.records import Judgement, JudgingExample
 from libra_jax.sampling.engine import SamplingConfig
@@ -69,3 +74,45 @@ def test_another_selection_draws_nothing_again(config, tmp_path, monkeypatch):
     assert reject.run(again, tmp_path)["kept"] == 1
     with pytest.raises(ValueError, match="num_samples"):
         reject.run(dataclasses.replace(config, sampling=SamplingConfig(num_samples=5)), tmp_path)
+
+
+def test_enough_right_judgements_stop_the_drawing_and_are_the_first_of_a_whole_run(tmp_path):
+    random_texts = random.Random(0)
+    examples = []
+    for number, problem in enumerate(arithmetic.problems(7, 12)):
+        text, right = arithmetic.solution(problem.question, random_texts, slip=0.2)
+        examples.append(JudgingExample(id=f"e{number}", problem_id=problem.id, question=problem.question, response=text,
+                                       correct=right, policy="p", source="s"))
+    records.write(tmp_path / "examples.jsonl", examples)
+    checkpoint = pathlib.Path(miniature.__file__).parent / "checkpoint"
+    whole = reject.Config(examples=str(tmp_path / "examples.jsonl"), checkpoint=str(checkpoint), template="miniature",
+                          mesh=meshes.MeshConfig(data=1, fsdp=1),
+                          sampling=SamplingConfig(num_samples=6, max_new_tokens=64, batch_size=16))
+    one = jax.devices()[:1]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax, "devices", lambda *_: one)  # so that bits are those of one device
+        reject.run(whole, tmp_path / "whole")
+        enough = dataclasses.replace(whole, enough=2)
+        reject.run(enough, tmp_path / "enough")
+        killed = tmp_path / "killed"
+        killed.mkdir()
+        lines = (tmp_path / "enough" / "judgements.jsonl").read_bytes().splitlines(keepends=True)
+        (killed / "judgements.jsonl.partial").write_bytes(b"".join(lines[:7]))
+        reject.run(enough, killed)
+        assert (killed / "judgements.jsonl").read_bytes() == (tmp_path / "enough" / "judgements.jsonl").read_bytes()
+        unlabelled = [dataclasses.replace(example, correct=None) for example in examples]
+        records.write(tmp_path / "unlabelled.jsonl", unlabelled)
+        with pytest.raises(ValueError, match="has no label; enough=2"):
+            reject.run(dataclasses.replace(enough, examples=str(tmp_path / "unlabelled.jsonl")), tmp_path / "none")
+        made = judge.make(judge.Config(checkpoint=str(checkpoint), template="miniature", mesh=whole.mesh))
+    labels = {example.id: "correct" if example.correct else "incorrect" for example in examples}
+    wanted, right = [], collections.Counter()
+    for row in records.read(tmp_path / "whole" / "judgements.jsonl", Judgement):
+        if right[row.example_id] < 2:
+            wanted.append(row)
+        right[row.example_id] += row.verdict == labels[row.example_id]
+    assert list(records.read(tmp_path / "enough" / "judgements.jsonl", Judgement)) == wanted
+    assert len(wanted) < 60  # of 72
+    for word in ("correct", "incorrect"):  # what the device looks for is what the host reads
+        close = made.tokenizer.control("</think>")
+        assert made.read([close, *made.verdict_tokens(word), made.tokenizer.stop_ids[0]])[1] == word
