@@ -17,8 +17,10 @@ slows down slows all. That all train the same is checked: the loss of the first 
 within a tolerance, and `unpacked` has the losses of `transformers` in every step; if not, the benchmark exits with 1.
 
 Needs torch and transformers beside libra_jax (the tests' environment has them) and, for its data, LIBRA_SHARED with
-data/problems/gsm8k_train.jsonl.gz; --data=synthetic needs none. The default tokenizer is the miniature's, of 310
-pieces: with one of 32,000 a model this small would spend most of its time in the softmax.
+data/problems/gsm8k_train.jsonl.gz; --data=synthetic needs none. The tokenizer is a byte-level BPE of 4,096 pieces that
+is trained on these problems first (seconds): with one of 32,000 a model this small would spend most of its time in the
+softmax, and with the miniature's, of little more than characters, most of it in attention over rows that are long for
+their width.
 """
 
 from __future__ import annotations
@@ -27,25 +29,17 @@ import dataclasses
 import json
 import os
 import pathlib
-import re
-import statistics
 import subprocess
 import sys
 import tempfile
 import typing
 
+import train_report
 import train_sides as sides
 from absl import app, flags
 from train_sides import PRESETS, Setting
 
 SIDES = ("transformers", "unpacked", "packed")
-# Dense bfloat16 FLOP/s, from NVIDIA's data sheets (which print twice as much for H100, H200 and L4: with sparsity).
-PEAKS = {"H200": 989e12, "H100 PCIe": 756e12, "H100 NVL": 835e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12,
-         "L4": 121e12}
-
-
-# Differences of losses that are rounding: before the first step, and in any step of the same batches.
-TOLERANCES = {"float32": (1e-4, 5e-3), "bfloat16": (2e-2, 1e-1)}
 HELP = {
     "num_layers": "Layers of the Qwen3.", "model_size": "Width of its residual stream.", "num_heads": "Query heads.",
     "num_kv_heads": "Key-value heads.", "head_size": "Size of a head.", "feedforward_size": "Width inside a layer.",
@@ -58,8 +52,8 @@ HELP = {
     "num_steps": "Steps on the clock of a run.", "warmup": "Steps before the clock starts, after compilation.",
     "learning_rate": "Of AdamW; b1 0.9, b2 0.95, no decay, gradients clipped at norm 1.",
     "data": "gsm8k: questions and answers of GSM8K; synthetic: random tokens, of lengths spread like thoughts are.",
-    "tokenizer": "File or folder of the tokenizer for gsm8k.",
-    "vocab_size": "Of the model; 0: the tokenizer's.",
+    "tokenizer": "File or folder of another tokenizer for gsm8k, whose size is then the model's; empty: trained on it.",
+    "vocab_size": "Pieces of the tokenizer that is trained on gsm8k, or of synthetic tokens.",
 }
 FLAGS = flags.FLAGS
 flags.DEFINE_enum("preset", "small", list(PRESETS), "Where settings without a flag come from: small, for a CPU; 1p7b, "
@@ -72,6 +66,8 @@ for _field in dataclasses.fields(Setting):
     else:
         _define(_field.name, None, f"{HELP[_field.name]} Default: the preset's.")
 flags.DEFINE_integer("repeats", 3, "Runs of each side; they take turns.", lower_bound=1)
+flags.DEFINE_integer("cores", 0, "Cores that every side is held to; 0: all. With 1, CPU seconds are work alone: "
+                     "threads of torch that wait for each other count as busy.", lower_bound=0)
 flags.DEFINE_multi_enum("side", list(SIDES), SIDES, "Which sides run; give it several times.")
 flags.DEFINE_bool("compile", False, "Whether the torch side's model goes through torch.compile.")
 flags.DEFINE_string("json", "", "A file for all that was measured.")
@@ -85,83 +81,12 @@ def setting() -> Setting:
     return dataclasses.replace(PRESETS[FLAGS.preset], **{k: v for k, v in given.items() if v is not None})
 
 
-def utilisation(model_flops: float, seconds: float, device: str) -> float | None:
-    """Share of the device's dense bfloat16 peak (PEAKS); None for a device whose peak is not known.
-
-    Worked: 989e12 FLOPs in 2 s on an "NVIDIA H100 80GB HBM3" are 0.5.
-    """
-    for name, peak in PEAKS.items():  # the more particular names come first
-        if re.search(rf"\b{name}\b", device):
-            return model_flops / seconds / peak
-    return None
-
-
-def summary(runs: dict[str, list[dict]], model: dict, how: Setting) -> dict:
-    """The figures of each side, the ratios between them, and what is wrong (empty: the sides train the same)."""
-    sides = {}
-    for side, found in runs.items():
-        speeds = [run["useful"] / run["seconds"] for run in found]
-        last = found[-1]
-        shares = [utilisation(run["useful"] * model["flops_per_token"], run["seconds"], run["device"]) for run in found]
-        sides[side] = {
-            "tokens_per_second": statistics.median(speeds), "all_tokens_per_second": speeds,
-            "padding": 1 - last["useful"] / last["places"], "seconds_per_step": how.num_steps and statistics.median(
-                run["seconds"] for run in found) / how.num_steps,
-            "first_batch_before": last["before"], "first_batch_after": last["after"], "first_step": last["losses"][0],
-            "last_step": last["losses"][-1], "compiling_seconds": statistics.median(r["compiling"] for r in found),
-            "programs": last["programs"], "rows": last["rows"], "device": last["device"],
-            "utilisation": None if None in shares else statistics.median(shares)}
-    ratios = {}
-    for over, under in (("packed", "transformers"), ("unpacked", "transformers"), ("packed", "unpacked")):
-        if over in runs and under in runs:
-            pairs = zip(*(sides[side]["all_tokens_per_second"] for side in (over, under)), strict=True)
-            each = [a / b for a, b in pairs]
-            ratios[f"{over}/{under}"] = {"median": statistics.median(each), "least": min(each), "most": max(each)}
-    return {"sides": sides, "ratios": ratios, "wrong": differences(runs, TOLERANCES[how.dtype])}
-
-
-def differences(runs: dict[str, list[dict]], tolerance: tuple[float, float]) -> list[str]:
-    """Where losses of the sides lie further apart than (before the first step, in a step of the same batches)."""
-    found = []
-    (name, first), *others = ((side, each[-1]) for side, each in runs.items())
-    for side, run in others:
-        if not abs(run["before"] - first["before"]) <= tolerance[0]:
-            found.append(f"loss of the first batch before the first step: {first['before']:.6f} of {name}, "
-                         f"{run['before']:.6f} of {side}")
-    if {"transformers", "unpacked"} <= runs.keys():
-        pairs = zip(*(runs[side][-1]["losses"] for side in ("transformers", "unpacked")), strict=True)
-        for number, (theirs, ours) in enumerate(pairs):
-            if not abs(theirs - ours) <= tolerance[1]:
-                found.append(f"loss of step {number}: {theirs:.6f} of transformers, {ours:.6f} of unpacked")
-    return found
-
-
-def show(found: dict) -> None:
-    """The tables of a summary."""
-    print(f"\n{'side':13} {'useful tokens/s':>15} {'(least .. most)':>18} {'padding':>8} {'s/step':>7} {'rows':>5} "
-          f"{'compiling':>10} {'first batch before, after':>26} {'step first, last':>17} {'of bf16 peak':>13}")
-    for side, row in found["sides"].items():
-        speeds, share = row["all_tokens_per_second"], row["utilisation"]
-        print(f"{side:13} {row['tokens_per_second']:15,.0f} {f'({min(speeds):,.0f} .. {max(speeds):,.0f})':>18} "
-              f"{row['padding']:8.1%} {row['seconds_per_step']:7.2f} {row['rows']:5} {row['compiling_seconds']:8.1f} s "
-              f"{row['first_batch_before']:18.5f}, {row['first_batch_after']:.4f} "
-              f"{row['first_step']:9.4f}, {row['last_step']:.4f} {'-' if share is None else f'{share:.1%}':>13}")
-    print(f"\n{'ratio of useful tokens/s':30} {'median':>7} {'least':>7} {'most':>7}")
-    for name, ratio in found["ratios"].items():
-        print(f"{name:30} {ratio['median']:7.2f} {ratio['least']:7.2f} {ratio['most']:7.2f}")
-    print()
-    for name in sorted({row["device"] for row in found["sides"].values()}):
-        if utilisation(1.0, 1.0, name) is None:
-            print(f"device {name!r}: " + ("no GPU, so no share of a peak" if name.startswith("cpu") else
-                                          f"no peak known (of {', '.join(PEAKS)}), so no share of it"))
-    for line in found["wrong"]:
-        print(f"FAIL: {line}")
-
-
 def main(argv: list[str]) -> None:
     """Prints the tables; exits with 1 when the sides do not train the same."""
     how = setting()
     if FLAGS.job:
+        if FLAGS.cores:  # before torch and XLA count them
+            os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:FLAGS.cores])
         folder = pathlib.Path(FLAGS.folder)
         jobs = {"prepare": lambda: sides.prepare(how, folder),
                 "transformers": lambda: sides.transformers(how, folder, FLAGS.compile),
@@ -182,8 +107,8 @@ def main(argv: list[str]) -> None:
                 print(f"repeat {repeat + 1}: {side:13} {runs[side][-1]['useful'] / runs[side][-1]['seconds']:10,.0f} "
                       "useful tokens/s", flush=True)
     found = {"setting": dataclasses.asdict(how), "model": model, "compile": FLAGS.compile,
-             **summary(runs, model, how), "runs": runs}
-    show(found)
+             **train_report.summary(runs, model, how), "cores": FLAGS.cores, "runs": runs}
+    train_report.show(found)
     if FLAGS.json:
         pathlib.Path(FLAGS.json).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     sys.exit(int(bool(found["wrong"])))

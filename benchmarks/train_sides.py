@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import gzip
-import itertools
 import json
 import os
 import pathlib
@@ -17,8 +16,6 @@ from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
-
-MINIATURE = pathlib.Path(__file__).parents[1] / "libra_jax" / "miniature" / "checkpoint"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,15 +31,15 @@ class Setting:
     dtype: Literal["float32", "bfloat16"] = "float32"
     remat: Literal["none", "dots", "full"] = "none"
     logit_chunk: int = 0
-    row_length: int = 1024
+    row_length: int = 512
     bucket: int = 128
     batch_size: int = 16
     num_steps: int = 12
     warmup: int = 2
     learning_rate: float = 1e-3
     data: Literal["gsm8k", "synthetic"] = "gsm8k"
-    tokenizer: str = str(MINIATURE)
-    vocab_size: int = 0
+    tokenizer: str = ""
+    vocab_size: int = 4096
 
 
 PRESETS = {
@@ -61,7 +58,7 @@ def prepare(how: Setting, folder: pathlib.Path) -> dict:
     from libra_jax.model.config import ModelConfig
 
     wanted = how.batch_size * (how.warmup + how.num_steps)
-    examples, vocab_size = synthetic(how, wanted) if how.data == "synthetic" else gsm8k(how, wanted)
+    examples, vocab_size = synthetic(how, wanted) if how.data == "synthetic" else gsm8k(how, wanted, folder)
     fitting = [example for example in examples if len(example[0]) <= how.row_length][:wanted]
     if len(fitting) < wanted:
         raise ValueError(f"{len(fitting)} examples of at most row_length={how.row_length} tokens, but {wanted} are "
@@ -69,7 +66,7 @@ def prepare(how: Setting, folder: pathlib.Path) -> dict:
     np.savez(folder / "examples.npz", lengths=[len(tokens) for tokens, _ in fitting],
              tokens=np.concatenate([tokens for tokens, _ in fitting]),
              mask=np.concatenate([mask for _, mask in fitting]))
-    model = ModelConfig(vocab_size=how.vocab_size or vocab_size, num_layers=how.num_layers, model_size=how.model_size,
+    model = ModelConfig(vocab_size=vocab_size, num_layers=how.num_layers, model_size=how.model_size,
                         num_heads=how.num_heads, num_kv_heads=how.num_kv_heads, head_size=how.head_size,
                         feedforward_size=how.feedforward_size, rope_theta=1e6)
     hf.save(folder / "checkpoint", model, transformer.init(model, key=jax.random.key(0)))
@@ -80,29 +77,45 @@ def prepare(how: Setting, folder: pathlib.Path) -> dict:
             "flops_per_token": sum(flops.train(model, size, size) for size in sizes) / sum(sizes)}
 
 
-def gsm8k(how: Setting, wanted: int) -> tuple[list[tuple[np.ndarray, np.ndarray]], int]:
+def gsm8k(how: Setting, wanted: int, folder: pathlib.Path) -> tuple[list[tuple[np.ndarray, np.ndarray]], int]:
     """(tokens, loss mask) of questions and answers in the order of the file, and the tokenizer's size."""
     from libra_jax.records import Message
     from libra_jax.text import chat
     from libra_jax.text import tokenizer as tokenizers
 
-    words = tokenizers.load(how.tokenizer)
     file = pathlib.Path(os.environ.get("LIBRA_SHARED", "shared")) / "data" / "problems" / "gsm8k_train.jsonl.gz"
     if not file.is_file():
         raise FileNotFoundError(f"{file}: no such file; set LIBRA_SHARED, or give --data=synthetic")
-    examples = []
     with gzip.open(file, "rt", encoding="utf-8") as lines:
-        for line in itertools.islice(lines, wanted + wanted // 2):  # some are too long
-            row = json.loads(line)
-            talk = chat.render(words, [Message(role="user", content=(row["question"],)),
-                                       Message(role="assistant", content=(row["answer"],))])
-            examples.append((np.array(talk.tokens, np.int32), np.array(talk.loss_mask, bool)))
+        rows = [json.loads(line) for line in lines]
+    if not how.tokenizer:
+        train_tokenizer([row["question"] + "\n" + row["answer"] for row in rows], how.vocab_size,
+                        folder / "tokenizer.json")
+    words = tokenizers.load(how.tokenizer or folder / "tokenizer.json")
+    examples = []
+    for row in rows[:wanted + wanted // 2]:  # some are too long
+        talk = chat.render(words, [Message(role="user", content=(row["question"],)),
+                                   Message(role="assistant", content=(row["answer"],))])
+        examples.append((np.array(talk.tokens, np.int32), np.array(talk.loss_mask, bool)))
     return examples, words.vocab_size
+
+
+def train_tokenizer(texts: list[str], vocab_size: int, file: pathlib.Path) -> None:
+    """Writes a byte-level BPE of `texts`, with Qwen's control tokens."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    words = Tokenizer(models.BPE())
+    words.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    words.decoder = decoders.ByteLevel()
+    words.train_from_iterator(texts, trainers.BpeTrainer(
+        vocab_size=vocab_size, special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"], show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
+    words.save(str(file))
 
 
 def synthetic(how: Setting, wanted: int) -> tuple[list[tuple[np.ndarray, np.ndarray]], int]:
     """Random tokens; lengths are log-normal around 0.3 of a row, a quarter of each is the question."""
-    rng, size = np.random.default_rng(0), how.vocab_size or 1000
+    rng, size = np.random.default_rng(0), how.vocab_size
     lengths = np.clip(how.row_length * 0.3 * rng.lognormal(sigma=0.6, size=wanted), 16, how.row_length).astype(int)
     return [(rng.integers(0, size, n, np.int32), np.arange(n) >= n // 4) for n in lengths], size
 
@@ -117,12 +130,12 @@ def examples_of(folder: pathlib.Path) -> list[tuple[np.ndarray, np.ndarray]]:
 def timed(how: Setting, one_step: Callable[[int], tuple[float, int, int]], device: str) -> dict:
     """Runs all steps. `one_step(number)` gives (loss, useful tokens, places that were computed)."""
     done = [one_step(number) for number in range(how.warmup)]
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), time.process_time()
     done += [one_step(number) for number in range(how.warmup, how.warmup + how.num_steps)]
-    seconds = time.perf_counter() - start
+    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     losses, useful, places = zip(*done, strict=True)
     return {"seconds": seconds, "useful": sum(useful[how.warmup:]), "places": sum(places[how.warmup:]),
-            "losses": losses, "device": device}
+            "losses": losses, "device": device, "cpu_seconds": cpu}
 
 
 def libra(how: Setting, folder: pathlib.Path, packed: bool) -> dict:
