@@ -73,7 +73,8 @@ def differences(runs: dict[str, list[dict]], tolerance: tuple[float, float]) -> 
 def show(found: dict) -> None:
     """The tables of a summary."""
     print(f"\n{'side':13} {'useful tokens/s':>15} {'(least .. most)':>18} {'padding':>8} {'s/step':>7} {'CPU s':>6} "
-          f"{'rows':>5} {'compiling':>10} {'first batch before, after':>26} {'step first, last':>17} {'of bf16 peak':>13}")
+          f"{'rows':>5} {'compiling':>10} {'first batch before, after':>26} "
+          f"{'step first, last':>17} {'of bf16 peak':>13}")
     for side, row in found["sides"].items():
         speeds, share = row["all_tokens_per_second"], row["utilisation"]
         print(f"{side:13} {row['tokens_per_second']:15,.0f} {f'({min(speeds):,.0f} .. {max(speeds):,.0f})':>18} "
