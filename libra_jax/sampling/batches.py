@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 SHRINK = 4  # a batch shrinks to a quarter when no more rows than that are left
-UNIT = 8  # rows on a device come in multiples of this
+SMALLEST = 2  # rows on a device, and no further than this
 
 
 def sizes(full: int, ways: int, tile: int = 0) -> list[int]:
-    """Numbers of rows from `full` (rounded up) down by quarters, largest first, each `ways` times a multiple of UNIT.
+    """Numbers of rows from `full` (rounded up) down by quarters, largest first, each a multiple of `ways`.
 
-    With tiles, whose rows are skipped where all have ended, there is one size, a multiple of `tile`.
+    With tiles, whose rows are skipped where all have ended, there is one size, a multiple of `tile` on each device.
     """
-    def rounded(rows: int) -> int:
-        return -(-rows // (tile or UNIT)) * (tile or UNIT)
-
-    found = [rounded(-(-full // ways))]
-    while not tile and found[-1] > UNIT:
-        found.append(rounded(found[-1] // SHRINK))
+    found = [-(-full // ways)]
+    if tile:
+        return [-(-found[0] // tile) * tile * ways]
+    while found[-1] // SHRINK >= SMALLEST:
+        found.append(found[-1] // SHRINK)
     return [ways * size for size in found]
 
 

@@ -40,6 +40,7 @@ from libra_jax.sampling.schedule import Fill, Schedule
 from libra_jax.sampling.watch import Acceptance, Watch
 
 CHUNK = 512  # most tokens of a prompt that are prefilled at once
+COPIES = 8  # pages that a device copies at once
 PROMPTS = 4  # prompts that a device prefills at once, in every run, since products of other shapes have other bits
 CALIBRATION = 8  # prompts that the scales of an 8-bit cache are measured on
 
@@ -379,11 +380,11 @@ class _Run:
 
     def _copy(self, fill: Fill) -> None:
         most = max(map(len, fill.copies))
-        for start in range(0, most, batches.UNIT):
-            source = np.zeros((self.ways, batches.UNIT), np.int32)
-            target = np.full((self.ways, batches.UNIT), self.shape.num_pages, np.int32)
+        for start in range(0, most, COPIES):
+            source = np.zeros((self.ways, COPIES), np.int32)
+            target = np.full((self.ways, COPIES), self.shape.num_pages, np.int32)
             for index, mine in enumerate(fill.copies):
-                for place, (a, b) in enumerate(mine[start : start + batches.UNIT]):
+                for place, (a, b) in enumerate(mine[start : start + COPIES]):
                     source[index, place], target[index, place] = a, b
             self.programs.add(("copy_pages",))
             with self._placed():
@@ -461,7 +462,7 @@ class Shapes:
 
 def shapes(config: SamplingConfig, prompt_length: int, max_new_tokens: int, num_rows: int, ways: int) -> Shapes:
     """The shapes for prompts and continuations of at most these lengths, on `ways` groups of devices."""
-    table = batches.bucket(prompt_length + max_new_tokens) // PAGE + 1
+    table = -(-batches.bucket(prompt_length + max_new_tokens) // PAGE)
     held = -(-batches.bucket(prompt_length) // PAGE)  # a prompt that waits for rows, on each
     pages = num_rows * table + ways * held
     if config.cache_tokens:

@@ -57,7 +57,8 @@ def test_every_program_is_planned(config, tmp_path, capsys):
     assert rows["sft"]["tokens"] == 8 * 256 and rows["rl"]["tokens"] == 16 * 256
     assert rows["sft"]["flops"] == flops.train(model, 8 * 256, 256)
     # The decode loop writes its cache in place: no second one hides in the temporaries.
-    assert rows["decode"]["terms"]["cache"] == 3 * 16 * 256 * 2 * 128 * 2 * 2 // 8
+    pages = 16 * 4 + 4 * 2  # of 16 rows of 256 positions, and of a prompt that waits on each of four device groups
+    assert rows["decode"]["terms"]["cache"] == 3 * pages * 64 * 2 * 128 * 2 * 2 // 8
     assert rows["decode"]["terms"]["cache"] <= rows["decode"]["aliased"]
     assert rows["decode"]["temporaries"] < rows["decode"]["terms"]["cache"]
     # Its weights stay where they are: what is sent for a token is smaller than a device's share of one layer.
@@ -97,6 +98,26 @@ def test_attention_on_tpus_is_the_kernel_and_holds_no_scores(config):
     with jax.set_mesh(mesh):
         text = program.function.lower(*program.arguments).as_text()
     assert "tpu_custom_call" in text and not re.search("1024x1024x(f32|bf16)", text)
+
+
+@needs_libtpu
+@pytest.mark.parametrize("topology", ["v5e:2x4", "v5p:2x2x2", "v6e:2x4"])
+@pytest.mark.parametrize("dtype", ["", "int8"])
+def test_decoding_on_tpus_is_the_paged_kernel_and_has_one_cache(config, tmp_path, topology, dtype):
+    how = dataclasses.replace(config.rl.sampling, cache_dtype=dtype)
+    train = dataclasses.replace(config.rl.train, mesh=MeshConfig(fsdp=-1, tensor=1))  # 8 bits need two kv heads a device
+    config = dataclasses.replace(config, topology=topology, programs=("prefill", "decode"),
+                                 rl=dataclasses.replace(config.rl, sampling=dataclasses.replace(how, batch_size=256),
+                                                        train=train))
+    for row in plan.run(config, tmp_path)["programs"]:
+        assert row["fits"] and row["terms"]["cache"] <= row["aliased"]
+        if row["program"] == "decode":
+            assert row["temporaries"] < row["terms"]["cache"] / 2
+    mesh = meshes.make(config.rl.train.mesh, topologies.devices(topology))
+    program = plan.build("decode", config, plan.find_model(config.model), mesh)
+    with jax.set_mesh(mesh):
+        text = program.function.lower(*program.arguments, **program.options).as_text()
+    assert text.count("ragged_paged_attention_kernel") > 0
 
 
 def test_what_cannot_be_planned_is_named(config, tmp_path):
