@@ -98,7 +98,7 @@ def _left(examples: list[JudgingExample], done: list[Judgement]) -> tuple[list[J
 
 def make(config: Config) -> Judge:
     """The judge that `config` names. ValueError or FileNotFoundError when it cannot be loaded."""
-    if config.enough < 0 or config.enough and config.judge != "model":
+    if config.enough < 0 or (config.enough and config.judge != "model"):
         raise ValueError(f"enough={config.enough} with judge={config.judge!r}: expected 0, or a count for judge=model")
     if config.judge != "model":
         judge = baselines.BASELINES[config.judge]()

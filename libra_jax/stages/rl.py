@@ -4,17 +4,14 @@
 
 Each step draws groups of judgements from the current parameters, rewards verdicts that are the label (plus the length
 term), and updates. Groups of equal rewards teach nothing and are drawn again (DAPO's dynamic sampling). `train` does
-the same for any prompts and any reward.
-
-Sampling and training share all devices of all hosts, and the parameters stay spread over them. Every host gets all
-samples, in one order, rewards them alike and packs the same batch, of whose rows it feeds its own share. (So each host
-reads all prompts: every device program gets them all.)
+the same for any prompts and any reward. How groups are drawn, also ahead of training: stages/drawing.py.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import math
+import functools
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -24,7 +21,7 @@ import numpy as np
 
 from libra_jax import config as configs
 from libra_jax import runs
-from libra_jax.data import packing, tasks
+from libra_jax.data import tasks
 from libra_jax.judges.model import ModelJudge, ModelJudgeConfig
 from libra_jax.judging import reward as rewards
 from libra_jax.judging.prompt import load_template
@@ -34,15 +31,11 @@ from libra_jax.objectives import grpo
 from libra_jax.parallel import mesh as meshes
 from libra_jax.records import JudgingExample
 from libra_jax.sampling import engine
+from libra_jax.stages import drawing
 from libra_jax.text import tokenizer as tokenizers
 from libra_jax.train import run as training
 from libra_jax.train import step as steps
 from libra_jax.train.optimizer import OptimizerConfig
-
-MIN_ROW = 256  # places of a row at least, so that short samples share one
-
-# (index of the prompt of each sample, samples) -> (reward of each, metrics of them all)
-Reward = Callable[[Sequence[int], Sequence[engine.Sample]], tuple[Sequence[float], dict[str, float]]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,6 +62,12 @@ class Config:
     updates: optimizer steps for each draw; more than one makes the data off-policy, which the clips bound.
     sampling: `num_samples` is the group's size; the seed is the train seed's. The objective's log-probabilities are
       taken at its temperature; filters (top_k, top_p) would sample from another policy and are refused.
+    sampling_mesh: how the parameters lie while they sample; zeros: as while they train, where devices are shared. New
+      ones are laid out by one program on the devices after each step.
+    overlap: draw the groups of the next step while this one trains, with the parameters before it (off-policy by one
+      step; `grpo.importance_cap` corrects). After each checkpoint of `save_every` the next groups wait for it, so that
+      a resumed run is the same run. On one host.
+    sampling_devices: with `overlap`, so many devices draw and the others train; 0: the one device does both.
     """
 
     checkpoint: str = ""
@@ -79,6 +78,9 @@ class Config:
     redraws: int = 2
     updates: int = 1
     sampling: engine.SamplingConfig = engine.SamplingConfig(max_new_tokens=4096, num_samples=8)
+    sampling_mesh: meshes.MeshConfig = meshes.MeshConfig(data=0, fsdp=0, sequence=0, tensor=0)
+    overlap: bool = False
+    sampling_devices: int = 0
     grpo: GrpoConfig = GrpoConfig()
     train: training.TrainConfig = training.TrainConfig(optimizer=OptimizerConfig(learning_rate=1e-6))
 
@@ -113,7 +115,7 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
     return summary
 
 
-def train(config: Config, prompts: Sequence[Sequence[int]], stop_ids: Sequence[int], reward: Reward,
+def train(config: Config, prompts: Sequence[Sequence[int]], stop_ids: Sequence[int], reward: drawing.Reward,
           workdir: pathlib.Path, *, inputs: Sequence[str] = ("checkpoint",), label: str = "rl") -> dict[str, float]:
     """GRPO of `config.checkpoint` on prompts of token ids under `reward`, to which the length term is added.
 
@@ -122,10 +124,35 @@ def train(config: Config, prompts: Sequence[Sequence[int]], stop_ids: Sequence[i
     rows of one length, whose number is rounded up to one of a few, so that few programs train. Returns the last
     metrics; ValueError for settings that cannot be.
     """
-    check(config, prompts)
-    drawer = Drawer(config, prompts, stop_ids, reward)
-    return training.fit(config, objective(config), drawer.batch_at, label, workdir, inputs=inputs,
-                        prepare=drawer.prepare, updates=config.updates)
+    train_devices, sampling_devices = devices(config, jax.devices())
+    check(config, prompts, train_devices)
+    score = functools.partial(scorer, config)
+    with contextlib.closing(drawing.Drawer(config, prompts, stop_ids, reward, score, sampling_devices)) as drawer:
+        return training.fit(config, objective(config), drawer.batch_at, label, workdir, inputs=inputs,
+                            prepare=drawer.prepare, updates=config.updates, devices=train_devices)
+
+
+def devices(config: Config, every: Sequence[jax.Device]) -> tuple[list[jax.Device], list[jax.Device]]:
+    """The devices that train and those that sample: all and all, or the first and the last of them.
+
+    ValueError where they cannot be divided as the config says.
+    """
+    every, number = list(every), config.sampling_devices
+    if not config.overlap:
+        if number:
+            raise ValueError(f"sampling_devices={number}: only with overlap=True; without it all devices do both")
+        return every, every
+    if jax.process_count() > 1:
+        raise ValueError(f"overlap=True on {jax.process_count()} hosts: drawing ahead works on one host; set it to "
+                         "False")
+    if (number == 0 and len(every) > 1) or not 0 <= number < max(2, len(every)) or (number and len(every) == 1):
+        raise ValueError(f"sampling_devices={number} of {len(every)} devices: with overlap=True expected 1 to "
+                         f"{len(every) - 1} (two programs at once on several devices would wait for each other), or 0 "
+                         "of a single device")
+    if number and (len(every) - number) % number:
+        raise ValueError(f"sampling_devices={number} of {len(every)}: expected a divisor of the {len(every) - number} "
+                         "that train, so that weights go from one device to another")
+    return (every[:-number], every[-number:]) if number else (every, every)
 
 
 def objective(config: Config) -> Callable[[ModelConfig], steps.LossFn]:
@@ -162,7 +189,7 @@ def scorer(config: Config, model: ModelConfig, mesh: jax.sharding.Mesh) -> Calla
     return jax.jit(score, out_shardings=layout)
 
 
-def check(config: Config, prompts: Sequence[Sequence[int]]) -> None:
+def check(config: Config, prompts: Sequence[Sequence[int]], train_devices: Sequence[jax.Device]) -> None:
     """ValueError for settings with which GRPO cannot learn or run; the message names the remedy."""
     sampling = config.sampling
     if not prompts:
@@ -173,113 +200,7 @@ def check(config: Config, prompts: Sequence[Sequence[int]]) -> None:
                          "no filters (top_k=0, top_p=1) and groups of at least 2 samples")
     rewards.length_term(0, config.grpo.length_expected, config.grpo.length_maximum)
     training.check_rows(config.groups * sampling.num_samples, config.train, "groups * sampling.num_samples",
-                        updates=config.updates)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Group:
-    """Samples of one prompt, and their `rewards` float32 [n]."""
-
-    prompt: Sequence[int]
-    samples: Sequence[engine.Sample]
-    rewards: np.ndarray
-
-
-def to_batch(groups: Sequence[Group], row_step: int, length: int, normalise: str) -> dict[str, np.ndarray]:
-    """All samples with their prompts, packed into arrays [rows, length]; `rows` is a multiple of `row_step`.
-
-    As packing.pack, and float32 sampler_logprobs and advantages. The mask marks sampled tokens.
-    """
-    every = []
-    for group in groups:
-        values = np.asarray(grpo.advantages(group.rewards[None], normalise=normalise))[0]
-        every += [(group.prompt, sample, value) for sample, value in zip(group.samples, values, strict=True)]
-    rows = packing.plan([len(prompt) + len(sample.tokens) for prompt, sample, _ in every], length)
-    batch = packing.empty(max(-(-len(rows) // row_step), 1) * row_step, length)
-    batch |= {name: np.zeros(batch["tokens"].shape, np.float32) for name in ("sampler_logprobs", "advantages")}
-    for row, members in enumerate(rows):
-        start = 0
-        for segment, index in enumerate(members, 1):
-            prompt, sample, advantage = every[index]
-            mask = np.arange(len(prompt) + len(sample.tokens)) >= len(prompt)
-            end = packing.put(batch, row, start, segment, [*prompt, *sample.tokens], mask)
-            batch["sampler_logprobs"][row, start + len(prompt) : end] = sample.logprobs
-            batch["advantages"][row, start + len(prompt) : end] = advantage
-            start = end
-    return batch
-
-
-class Drawer:
-    """Draws groups from the current parameters and rewards them; a pure function of (step number, parameters)."""
-
-    def __init__(self, config: Config, prompts: Sequence[Sequence[int]], stop_ids: Sequence[int], reward: Reward):
-        self.config, self.prompts, self.stop_ids, self.reward = config, prompts, stop_ids, reward
-        self.longest = max(map(len, prompts)) + config.sampling.max_new_tokens
-        self.length = training.round_up(max(self.longest, MIN_ROW), config.train)
-
-    def prepare(self, model: ModelConfig, params: Any, mesh: jax.sharding.Mesh) -> None:
-        """Binds the model; keeps its first parameters where the KL term needs a reference."""
-        self.model, self.mesh = model, mesh
-        self.reference = transformer.cast(model, params) if self.config.grpo.kl_weight else None
-        self.score = scorer(self.config, model, mesh)
-        unit = self.config.updates * mesh.shape["data"] * mesh.shape["fsdp"] * self.config.train.accumulation
-        most = self.config.groups * self.config.sampling.num_samples * self.longest / self.length
-        self.row_step = math.ceil(most / (8 * unit)) * unit
-
-    def draw(self, params: Any, turn: int) -> tuple[list[Group], dict[str, float]]:
-        """One group for each of the `groups` prompts of this turn, and what was measured."""
-        config = self.config
-        chosen = tasks.batch_indices(config.train.seed, turn, config.groups, len(self.prompts))
-        seed = int(np.random.SeedSequence([config.train.seed, turn]).generate_state(1)[0] >> 1)  # fits an int32
-        samples = list(engine.generate(
-            self.model, transformer.cast(self.model, params), [self.prompts[i] for i in chosen],
-            dataclasses.replace(config.sampling, seed=seed), stop_ids=self.stop_ids,
-            mesh=self.mesh if self.mesh.size > 1 else None))
-        given, measured = self.reward([int(chosen[sample.prompt]) for sample in samples], samples)
-        limits = config.grpo
-        values = np.array([value + rewards.length_term(len(sample.tokens), limits.length_expected,
-                                                       limits.length_maximum)
-                           for value, sample in zip(given, samples, strict=True)], np.float32)
-        size = config.sampling.num_samples
-        groups = [Group(self.prompts[chosen[place]], samples[place * size : (place + 1) * size],
-                        values[place * size : (place + 1) * size]) for place in range(config.groups)]
-        return groups, measured | {
-            "reward": float(values.mean()),
-            "tokens": float(np.mean([len(sample.tokens) for sample in samples])),
-            "cut_off": float(np.mean([sample.finish == "length" for sample in samples])),
-            "useful_groups": float(np.mean([np.ptp(group.rewards) > 1e-6 for group in groups])),
-        }
-
-    def batch_at(self, number: int, params: Any) -> dict[str, Any]:
-        """The batch of step `number`: groups of unequal rewards, at most `groups` of them, and what was measured.
-
-        Of its rows, those that this host feeds.
-        """
-        config, heat = self.config, self.config.sampling.temperature
-        useful: list[Group] = []
-        turns = []
-        for again in range(config.redraws + 1):
-            groups, measured = self.draw(params, number * (config.redraws + 1) + again)
-            turns.append(measured)
-            useful += [group for group in groups if np.ptp(group.rewards) > 1e-6]
-            if len(useful) >= config.groups:
-                break
-        batch: dict[str, Any] = to_batch(useful[: config.groups], self.row_step, self.length, config.grpo.normalise)
-        if config.updates > 1:  # mix long and short ones over the parts
-            order = np.random.default_rng([config.train.seed, number]).permutation(len(batch["tokens"]))
-            batch = {name: value[order] for name, value in batch.items()}
-        denominator = np.float32(max(batch["loss_mask"].sum() / config.updates, 1))  # of all hosts
-        shares, own = meshes.shares(len(batch["tokens"]), self.mesh)
-        batch = {name: value[shares[own]] for name, value in batch.items()}
-        wanted = {"old_logprobs": (params, heat)} if config.updates > 1 else {}
-        wanted |= {"plain_logprobs": (params, 1.0)} if heat != 1.0 else {}
-        wanted |= {"reference_logprobs": (self.reference, heat)} if self.reference is not None else {}
-        if wanted:
-            fed = steps.put({name: batch[name] for name in ("tokens", "positions", "segment_ids")}, self.mesh)
-            batch |= {name: steps.host_rows(self.score(of, fed, at)) for name, (of, at) in wanted.items()}
-        metrics = {name: float(np.mean([measured[name] for measured in turns])) for name in turns[0]}
-        batch["denominator"] = denominator
-        return batch | {f"metric/{name}": value for name, value in metrics.items()} | {"metric/draws": len(turns)}
+                        updates=config.updates, devices=train_devices)
 
 
 def _logprobs(model: ModelConfig, params: Any, batch: dict, temperature: float, chunk: int) -> jax.Array:

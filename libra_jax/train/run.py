@@ -53,11 +53,13 @@ class TrainConfig:
 
 def fit(config: Any, loss_fn: Callable[[ModelConfig], steps.LossFn], batch_at: Callable[[int, Any], dict], label: str,
         workdir: pathlib.Path, *, inputs: Sequence[str], updates: int = 1,
-        prepare: Callable[[ModelConfig, Any, jax.sharding.Mesh], None] | None = None) -> dict[str, float]:
+        prepare: Callable[[ModelConfig, Any, jax.sharding.Mesh], None] | None = None,
+        devices: Sequence[jax.Device] | None = None) -> dict[str, float]:
     """Loads `config.checkpoint`, trains it as `config.train` says and exports it; shared by the stages that train.
 
     `loss_fn(model_config)` is the loss of a step, `batch_at` as in train/loop.py, `updates` optimizer steps are made
-    for each batch. `prepare(model_config, params, mesh)` is called once before the loop, with the parameters as loaded.
+    for each batch, on `devices` (default: all). `prepare(model_config, params, mesh)` is called once before the loop,
+    with the parameters as loaded.
     A finished run (its export is whole) is not done again. `inputs` names the fields of `config` that are paths;
     ValueError when an earlier run in `workdir` had another config or other inputs. What a signal, a full disk or a loss
     that is not finite do: train/loop.py. Returns the last row of metrics.
@@ -65,7 +67,7 @@ def fit(config: Any, loss_fn: Callable[[ModelConfig], steps.LossFn], batch_at: C
     how, export = config.train, workdir / "export"
     runs.claim(workdir / "export.config.json", config, inputs=inputs)
     if not runs.from_first(lambda: b"whole" if (export / "config.json").exists() else b""):
-        mesh = meshes.make(how.mesh)
+        mesh = meshes.make(how.mesh, devices)
         model, params = hf.load(config.checkpoint, mesh=mesh)
         model = as_trained(model, how, mesh)
         optimizer = optimizers.make(how.optimizer, how.num_steps * updates)
@@ -96,13 +98,14 @@ def round_up(length: int, config: TrainConfig) -> int:
     return -(-length // unit) * unit
 
 
-def check_rows(num_rows: int, config: TrainConfig, name: str, *, updates: int = 1, ways: int = 0) -> None:
+def check_rows(num_rows: int, config: TrainConfig, name: str, *, updates: int = 1, ways: int = 0,
+               devices: Sequence[jax.Device] | None = None) -> None:
     """ValueError unless batches of `num_rows` (called `name`) fit hosts, devices, updates and accumulation alike.
 
-    `ways`: over how many devices rows are spread; 0: those of this run.
+    `ways`: over how many devices rows are spread; 0: as the config's mesh over `devices` (default: all) says.
     """
     if not ways:
-        mesh = meshes.make(config.mesh)
+        mesh = meshes.make(config.mesh, devices)
         ways = mesh.shape["data"] * mesh.shape["fsdp"]
     unit = updates * ways * config.accumulation
     if num_rows < 1 or num_rows % unit:

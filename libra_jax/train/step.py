@@ -16,6 +16,14 @@ Batch = Mapping[str, Any]
 LossFn = Callable[[Any, Batch], tuple[jax.Array, dict[str, jax.Array]]]
 
 
+LARGEST = "_max"
+
+
+def largest(name: str) -> bool:
+    """Whether the largest of a batch's parts and updates counts as the metric `name`, not their sum or mean."""
+    return name.strip("[]\"'").endswith(LARGEST)
+
+
 def put(batch: Batch, mesh: jax.sharding.Mesh) -> dict[str, jax.Array]:
     """This host's rows of a batch on the devices: leading axes over (data, fsdp), scalars everywhere."""
     rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(("data", "fsdp")))
@@ -44,8 +52,8 @@ def make(loss_fn: LossFn, optimizer: optax.GradientTransformation, *, accumulati
     """Returns jitted step(state, batch) -> (state, metrics); the state is donated.
 
     `loss_fn(params, batch)` gives (loss, metrics), each a sum divided by scalars in the batch that count the whole of
-    it, so that the parts of a batch add up to the whole. Arrays [B, ...] are cut into `accumulation` parts of B /
-    accumulation rows; scalars go to each part. `grad_norm` joins the metrics, and two that are 0 or 1: "skipped", loss
+    it, so that the parts of a batch add up to the whole; of metrics whose names end in LARGEST the largest counts.
+    Arrays [B, ...] are cut into `accumulation` parts of B / accumulation rows; scalars go to each part. `grad_norm` joins the metrics, and two that are 0 or 1: "skipped", loss
     or gradient are not finite; "no_signal", the gradient is zero (a batch without any advantage), where AdamW would
     move on by momentum and decay alone. In both cases only `step` changes, parameters and optimizer stay as they were.
     """
@@ -69,7 +77,9 @@ def make(loss_fn: LossFn, optimizer: optax.GradientTransformation, *, accumulati
                                 jax.eval_shape(gradient_of, state.params, part))
 
             def add(total, rows):
-                return jax.tree.map(jnp.add, total, gradient_of(state.params, rows | scalars)), None
+                return jax.tree_util.tree_map_with_path(
+                    lambda path, one, other: (jnp.maximum if largest(str(path[-1])) else jnp.add)(one, other), total,
+                    gradient_of(state.params, rows | scalars)), None
 
             ((loss, metrics), gradient), _ = jax.lax.scan(add, zero, rows)
         norm = optax.global_norm(gradient)

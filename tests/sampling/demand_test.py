@@ -9,7 +9,7 @@ from libra_jax.sampling.demand import Demand
 def wanted(outcomes, enough):
     """Samples one after another up to the `enough`-th right one."""
     found = []
-    for sample, right in enumerate(outcomes):
+    for sample in range(len(outcomes)):
         found.append(sample)
         if enough and sum(outcomes[: sample + 1]) == enough:
             break

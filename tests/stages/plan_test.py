@@ -105,7 +105,8 @@ def test_attention_on_tpus_is_the_kernel_and_holds_no_scores(config):
 @pytest.mark.parametrize("dtype", ["", "int8"])
 def test_decoding_on_tpus_is_the_paged_kernel_and_has_one_cache(config, tmp_path, topology, dtype):
     how = dataclasses.replace(config.rl.sampling, cache_dtype=dtype)
-    train = dataclasses.replace(config.rl.train, mesh=MeshConfig(fsdp=-1, tensor=1))  # 8 bits need two kv heads a device
+    # Two kv heads on a device: 8-bit pages need them.
+    train = dataclasses.replace(config.rl.train, mesh=MeshConfig(fsdp=-1, tensor=1))
     config = dataclasses.replace(config, topology=topology, programs=("prefill", "decode"),
                                  rl=dataclasses.replace(config.rl, sampling=dataclasses.replace(how, batch_size=256),
                                                         train=train))

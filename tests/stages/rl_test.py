@@ -6,9 +6,10 @@ import pytest
 
 from libra_jax import records
 from libra_jax.model import hf
+from libra_jax.parallel.mesh import MeshConfig
 from libra_jax.records import JudgingExample
 from libra_jax.sampling.engine import Sample, SamplingConfig
-from libra_jax.stages import rl
+from libra_jax.stages import drawing, rl
 from libra_jax.train import metrics
 from libra_jax.train import run as training
 from libra_jax.train.optimizer import OptimizerConfig
@@ -32,16 +33,16 @@ def low_tokens(owners, samples):
 def test_a_batch_by_hand():
     samples = [Sample(0, 0, np.array([7, 8]), np.array([-1.0, -2.0]), "stop"),
                Sample(0, 1, np.array([9]), np.array([-3.0]), "length")]
-    group = rl.Group((1, 2), samples, np.array([1.0, 0.0], np.float32))
-    batch = rl.to_batch([group], 2, 8, "std")
+    group = drawing.Group((1, 2), samples, np.array([1.0, 0.0], np.float32))
+    batch = drawing.to_batch([group], 2, 8, "std")
     np.testing.assert_array_equal(batch["tokens"], [[1, 2, 7, 8, 1, 2, 9, 0], [0] * 8])
     np.testing.assert_array_equal(batch["advantages"], [[0, 0, 1, 1, 0, 0, -1, 0], [0] * 8])
     np.testing.assert_array_equal(batch["sampler_logprobs"], [[0, 0, -1, -2, 0, 0, -3, 0], [0] * 8])
     np.testing.assert_array_equal(batch["segment_ids"], [[1, 1, 1, 1, 2, 2, 2, 0], [0] * 8])
     np.testing.assert_array_equal(batch["positions"], [[0, 1, 2, 3, 0, 1, 2, 0], [0] * 8])
     np.testing.assert_array_equal(batch["loss_mask"], batch["advantages"] != 0)
-    assert rl.to_batch([group], 2, 4, "std")["tokens"].shape == (2, 4)  # no room to share
-    assert not rl.to_batch([], 2, 4, "std")["loss_mask"].any()
+    assert drawing.to_batch([group], 2, 4, "std")["tokens"].shape == (2, 4)  # no room to share
+    assert not drawing.to_batch([], 2, 4, "std")["loss_mask"].any()
 
 
 def test_any_reward_rises(config, tmp_path):
@@ -59,7 +60,7 @@ def test_sampler_and_trainer_agree_at_every_temperature(config, tmp_path, temper
     config = dataclasses.replace(config, updates=updates, grpo=rl.GrpoConfig(kl_weight=0.1), sampling=sampling)
     rl.train(config, PROMPTS, (), low_tokens, tmp_path)
     for row in metrics.read(tmp_path / "metrics.jsonl"):
-        assert 0 < row["sampler_mismatch"] < 1e-4
+        assert 0 < row["sampler_mismatch"] < row["sampler_mismatch_p99"] <= row["sampler_mismatch_max"] < 1e-5
     rows = metrics.read(tmp_path / "metrics.jsonl")
     assert rows[1]["kl"] > 1e-5 and (updates == 2 or rows[0]["kl"] < 1e-9)
 
@@ -118,3 +119,49 @@ def test_sampling_from_another_policy_is_refused(config, tmp_path, sampling):
     config = dataclasses.replace(config, sampling=dataclasses.replace(config.sampling, **sampling))
     with pytest.raises(ValueError, match="RL needs a temperature above 0, no filters"):
         rl.train(config, PROMPTS, (), low_tokens, tmp_path)
+
+
+def test_drawing_ahead_is_one_step_behind_and_resumes_exactly(config, tmp_path):
+    """Four devices draw with the parameters of the step before while four train."""
+    train = dataclasses.replace(config.train, num_steps=5, save_every=2)
+    ahead = dataclasses.replace(config, overlap=True, sampling_devices=4, train=train,
+                                sampling_mesh=MeshConfig(data=2, fsdp=1, tensor=2))
+    rl.train(ahead, PROMPTS, (), low_tokens, tmp_path / "whole")
+    whole = metrics.read(tmp_path / "whole" / "metrics.jsonl")
+    assert [row["steps_behind"] for row in whole] == [0, 1, 0, 1, 0]  # none is drawn ahead of a checkpoint
+    assert whole[0]["sampler_mismatch_max"] < 1e-4 < whole[1]["sampler_mismatch_max"]
+    plain = dataclasses.replace(config, train=dataclasses.replace(train, mesh=MeshConfig()))
+    rl.train(plain, PROMPTS, (), low_tokens, tmp_path / "plain")
+    at_once = metrics.read(tmp_path / "plain" / "metrics.jsonl")
+    assert at_once[0]["reward"] == pytest.approx(whole[0]["reward"], abs=1e-6)  # the same samples
+    assert max(row["sampler_mismatch_max"] for row in at_once) < 1e-4
+    calls = []
+
+    def dies(owners, samples):
+        calls.append(0)
+        if len(calls) == 4:
+            raise KeyError("killed")
+        return low_tokens(owners, samples)
+
+    with pytest.raises(KeyError):
+        rl.train(ahead, PROMPTS, (), dies, tmp_path / "cut")
+    rl.train(ahead, PROMPTS, (), dies, tmp_path / "cut")
+    assert metrics.read(tmp_path / "cut" / "metrics.jsonl") == whole
+
+
+@pytest.mark.parametrize("change, message", [
+    ({"overlap": True}, r"sampling_devices=0 of 8 devices: with overlap=True expected 1 to 7"),
+    ({"overlap": True, "sampling_devices": 8}, "sampling_devices=8 of 8"),
+    ({"overlap": True, "sampling_devices": 3}, "sampling_devices=3 of 8: expected a divisor of the 5"),
+    ({"sampling_devices": 2}, "only with overlap=True")])
+def test_devices_that_cannot_be_divided_are_refused(config, tmp_path, change, message):
+    with pytest.raises(ValueError, match=message):
+        rl.train(dataclasses.replace(config, **change), PROMPTS, (), low_tokens, tmp_path)
+
+
+def test_parameters_may_lie_otherwise_while_they_sample(config, tmp_path):
+    spread = dataclasses.replace(config, sampling_mesh=MeshConfig(data=2, fsdp=1, tensor=4))
+    for name, each in (("same", config), ("other", spread)):
+        rl.train(each, PROMPTS, (), low_tokens, tmp_path / name)
+    same, other = (metrics.read(tmp_path / name / "metrics.jsonl") for name in ("same", "other"))
+    assert [row["reward"] for row in other] == pytest.approx([row["reward"] for row in same], abs=1e-6)

@@ -1,0 +1,182 @@
+"""Groups of samples for reinforcement: drawn from the current parameters, rewarded, and packed into batches.
+
+Sampling and training share all devices of all hosts, or have some each. Every host gets all samples, in one order,
+rewards them alike and packs the same batch, of whose rows it feeds its own share. (So each host reads all prompts:
+every device program gets them all.)
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import math
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from libra_jax.data import packing, tasks
+from libra_jax.judging import reward as rewards
+from libra_jax.model import transformer
+from libra_jax.model.config import ModelConfig
+from libra_jax.objectives import grpo
+from libra_jax.parallel import mesh as meshes
+from libra_jax.sampling import engine, entrance
+from libra_jax.train import run as training
+from libra_jax.train import step as steps
+
+if TYPE_CHECKING:
+    from libra_jax.stages import rl
+
+MIN_ROW = 256  # places of a row at least, so that short samples share one
+
+# (index of the prompt of each sample, samples) -> (reward of each, metrics of them all)
+Reward = Callable[[Sequence[int], Sequence[engine.Sample]], tuple[Sequence[float], dict[str, float]]]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Group:
+    """Samples of one prompt, and their `rewards` float32 [n]."""
+
+    prompt: Sequence[int]
+    samples: Sequence[engine.Sample]
+    rewards: np.ndarray
+
+
+def to_batch(groups: Sequence[Group], row_step: int, length: int, normalise: str) -> dict[str, np.ndarray]:
+    """All samples with their prompts, packed into arrays [rows, length]; `rows` is a multiple of `row_step`.
+
+    As packing.pack, and float32 sampler_logprobs and advantages. The mask marks sampled tokens.
+    """
+    every = []
+    for group in groups:
+        values = np.asarray(grpo.advantages(group.rewards[None], normalise=normalise))[0]
+        every += [(group.prompt, sample, value) for sample, value in zip(group.samples, values, strict=True)]
+    rows = packing.plan([len(prompt) + len(sample.tokens) for prompt, sample, _ in every], length)
+    batch = packing.empty(max(-(-len(rows) // row_step), 1) * row_step, length)
+    batch |= {name: np.zeros(batch["tokens"].shape, np.float32) for name in ("sampler_logprobs", "advantages")}
+    for row, members in enumerate(rows):
+        start = 0
+        for segment, index in enumerate(members, 1):
+            prompt, sample, advantage = every[index]
+            mask = np.arange(len(prompt) + len(sample.tokens)) >= len(prompt)
+            end = packing.put(batch, row, start, segment, [*prompt, *sample.tokens], mask)
+            batch["sampler_logprobs"][row, start + len(prompt) : end] = sample.logprobs
+            batch["advantages"][row, start + len(prompt) : end] = advantage
+            start = end
+    return batch
+
+
+class Drawer:
+    """Draws groups from the current parameters and rewards them; a pure function of (step number, parameters)."""
+
+    def __init__(self, config: rl.Config, prompts: Sequence[Sequence[int]], stop_ids: Sequence[int], reward: Reward,
+                 scorer: Callable, devices: Sequence[jax.Device]):
+        """`scorer` (model, mesh) gives a function as rl.scorer does; `devices` are those that sample."""
+        self.config, self.prompts, self.stop_ids, self.reward = config, prompts, stop_ids, reward
+        self.scorer, self.devices = scorer, list(devices)
+        self.ahead: tuple[int, concurrent.futures.Future] | None = None  # a step's number, and its groups to come
+        self.thread = concurrent.futures.ThreadPoolExecutor(1, "drawing") if config.overlap else None
+        self.closed = threading.Event()
+        self.longest = max(map(len, prompts)) + config.sampling.max_new_tokens
+        self.length = training.round_up(max(self.longest, MIN_ROW), config.train)
+
+    def prepare(self, model: ModelConfig, params: Any, mesh: jax.sharding.Mesh) -> None:
+        """Binds the model; keeps its first parameters where the KL term needs a reference."""
+        self.model, self.mesh = model, mesh
+        shared = self.devices == list(mesh.devices.flat) or set(self.devices) == set(mesh.devices.flat)
+        asked = self.config.sampling_mesh
+        if any(dataclasses.astuple(asked)):
+            self.sampling_mesh = meshes.make(asked, self.devices)
+        else:
+            self.sampling_mesh = mesh if shared else meshes.make(meshes.MeshConfig(), self.devices)
+        self.reference = transformer.cast(model, params) if self.config.grpo.kl_weight else None
+        self.score = self.scorer(model, mesh)
+        unit = self.config.updates * mesh.shape["data"] * mesh.shape["fsdp"] * self.config.train.accumulation
+        most = self.config.groups * self.config.sampling.num_samples * self.longest / self.length
+        self.row_step = math.ceil(most / (8 * unit)) * unit
+
+    def close(self) -> None:
+        """Ends what is drawn ahead, at its next look."""
+        self.closed.set()
+        if self.thread:
+            self.thread.shutdown(wait=True, cancel_futures=True)
+
+    def draw(self, params: Any, turn: int) -> tuple[list[Group], dict[str, float]]:
+        """One group for each of the `groups` prompts of this turn, and what was measured; `params` lie as they sample.
+        """
+        config = self.config
+        chosen = tasks.batch_indices(config.train.seed, turn, config.groups, len(self.prompts))
+        seed = int(np.random.SeedSequence([config.train.seed, turn]).generate_state(1)[0] >> 1)  # fits an int32
+        samples = list(engine.generate(
+            self.model, params, [self.prompts[i] for i in chosen],
+            dataclasses.replace(config.sampling, seed=seed), stop_ids=self.stop_ids, progress=self._look,
+            mesh=self.sampling_mesh if self.sampling_mesh.size > 1 else None))
+        given, measured = self.reward([int(chosen[sample.prompt]) for sample in samples], samples)
+        limits = config.grpo
+        values = np.array([value + rewards.length_term(len(sample.tokens), limits.length_expected,
+                                                       limits.length_maximum)
+                           for value, sample in zip(given, samples, strict=True)], np.float32)
+        size = config.sampling.num_samples
+        groups = [Group(self.prompts[chosen[place]], samples[place * size : (place + 1) * size],
+                        values[place * size : (place + 1) * size]) for place in range(config.groups)]
+        return groups, measured | {
+            "reward": float(values.mean()),
+            "tokens": float(np.mean([len(sample.tokens) for sample in samples])),
+            "cut_off": float(np.mean([sample.finish == "length" for sample in samples])),
+            "useful_groups": float(np.mean([np.ptp(group.rewards) > 1e-6 for group in groups])),
+        }
+
+    def collect(self, number: int, params: Any) -> tuple[list[Group], dict[str, float]]:
+        """Groups of unequal rewards for step `number`, at most `groups` of them, and what was measured."""
+        config = self.config
+        useful: list[Group] = []
+        turns = []
+        for again in range(config.redraws + 1):
+            groups, measured = self.draw(params, number * (config.redraws + 1) + again)
+            turns.append(measured)
+            useful += [group for group in groups if np.ptp(group.rewards) > 1e-6]
+            if len(useful) >= config.groups:
+                break
+        means = {name: float(np.mean([measured[name] for measured in turns])) for name in turns[0]}
+        return useful[: config.groups], means | {"draws": len(turns)}
+
+    def groups_of(self, number: int, params: Any) -> tuple[list[Group], dict[str, float]]:
+        """As `collect`, from the parameters that train; with overlap those of the step before, which it then follows
+        with the groups of the next step, drawn beside."""
+        weights = entrance.enter(self.model, params, self.sampling_mesh)
+        if not self.thread:
+            return self.collect(number, weights)
+        ahead, self.ahead = self.ahead, None
+        behind = ahead is not None and ahead[0] == number
+        groups, measured = ahead[1].result() if behind else self.collect(number, weights)
+        train, following = self.config.train, number + 1
+        if following < train.num_steps and not (train.save_every and following % train.save_every == 0):
+            self.ahead = following, self.thread.submit(self.collect, following, weights)
+        return groups, measured | {"steps_behind": float(behind)}
+
+    def _look(self, _: engine.Progress) -> None:
+        if self.closed.is_set():
+            raise RuntimeError("drawing was ended")
+
+    def batch_at(self, number: int, params: Any) -> dict[str, Any]:
+        """The batch of step `number`: of its rows, those that this host feeds; and what was measured."""
+        config, heat = self.config, self.config.sampling.temperature
+        useful, metrics = self.groups_of(number, params)
+        batch: dict[str, Any] = to_batch(useful, self.row_step, self.length, config.grpo.normalise)
+        if config.updates > 1:  # mix long and short ones over the parts
+            order = np.random.default_rng([config.train.seed, number]).permutation(len(batch["tokens"]))
+            batch = {name: value[order] for name, value in batch.items()}
+        denominator = np.float32(max(batch["loss_mask"].sum() / config.updates, 1))  # of all hosts
+        shares, own = meshes.shares(len(batch["tokens"]), self.mesh)
+        batch = {name: value[shares[own]] for name, value in batch.items()}
+        wanted = {"old_logprobs": (params, heat)} if config.updates > 1 else {}
+        wanted |= {"plain_logprobs": (params, 1.0)} if heat != 1.0 else {}
+        wanted |= {"reference_logprobs": (self.reference, heat)} if self.reference is not None else {}
+        if wanted:
+            fed = steps.put({name: batch[name] for name in ("tokens", "positions", "segment_ids")}, self.mesh)
+            batch |= {name: steps.host_rows(self.score(of, fed, at)) for name, (of, at) in wanted.items()}
+        batch["denominator"] = denominator
+        return batch | {f"metric/{name}": value for name, value in metrics.items()}
