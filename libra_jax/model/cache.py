@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from libra_jax.model.config import ModelConfig
 from libra_jax.parallel import rules
 
-PAGE = 64  # positions of a page
+PAGE = 32  # positions of a page
 AXES = ("layers", "pages", None, "kv_heads", "head")
 MARGIN = 1.25  # how far beyond what was measured 8-bit pages reach
 

@@ -22,6 +22,7 @@ from libra_jax.parallel import rules
 
 BLOCK_PAGES = 8  # pages that the kernel reads at a time
 BLOCK_QUERIES = 32  # queries that it holds at a time
+TILE = 8  # rows that a CPU reads at a time
 WIDE = 4  # kv heads up to which a CPU multiplies with all of them at once
 _MASKED = -1e30
 
@@ -67,7 +68,7 @@ def _local(config: ModelConfig, q: jax.Array, kv: jax.Array, cache: Cache, layer
     if config.attention != "xla" and suits_kernel(kv.shape[2] // 2, h, cache.pages.dtype.name):
         out = _kernel(config, q, cache, layer, where, window)
     elif t == 1 and kv.shape[2] // 2 <= WIDE:
-        wide, grouped = (functools.partial(_by_page, config, read) for read in (_wide, _grouped))
+        wide, grouped = functools.partial(_by_tile, config), functools.partial(_by_page, config, _grouped)
         out = jax.lax.platform_dependent(q, cache.pages, layer, where, window, cpu=wide, default=grouped)
     else:
         out = _by_page(config, _grouped, q, cache.pages, layer, where, window)
@@ -78,8 +79,10 @@ def _local(config: ModelConfig, q: jax.Array, kv: jax.Array, cache: Cache, layer
 
 def _by_page(config: ModelConfig, read, q: jax.Array, pages: jax.Array, layer: jax.Array, where: Where,
              window: jax.Array) -> jax.Array:
-    """q [B, T, K, G, H] -> float32 [B, T, K, G, H]. `read` (q, page) gives the products with keys and with values."""
-    b, t, k, g, h = q.shape
+    """q [B, T, K, G, H] -> float32 [B, T, K, G, H]. `read` (config, q) gives products of pages with queries and weights.
+    """
+    b, t, k, g, _ = q.shape
+    keys, values, own = read(config, q)
     at = where.first[:, None] + jnp.arange(t)
     last = jnp.max(where.first + jnp.minimum(where.count, t)) - 1
     end = jnp.minimum(last // PAGE + 1, where.table.shape[1])
@@ -91,50 +94,78 @@ def _by_page(config: ModelConfig, read, q: jax.Array, pages: jax.Array, layer: j
         page = pages[layer, jax.lax.dynamic_index_in_dim(table, index, 1, keepdims=False)]  # [B, PAGE, 2K, H]
         distance = at[:, :, None] - (index * PAGE + jnp.arange(PAGE))
         allowed = (distance >= 0) & ((window == 0) | (distance < window))
-        keys, values = read(config, q, page.astype(q.dtype))
-        scores = keys()  # [B, T, K, G, PAGE]
+        page = page.astype(q.dtype)
+        scores = keys(page)  # [B, T, K, G, PAGE]
         if config.attention_softcap:
             scores = config.attention_softcap * jnp.tanh(scores / config.attention_softcap)
         scores = jnp.where(allowed[:, :, None, None], scores, _MASKED)
         new = jnp.maximum(highest, jnp.max(scores, axis=-1))
         weights = jnp.where(allowed[:, :, None, None], jnp.exp(scores - new[..., None]), 0.0)
         shrink = jnp.exp(highest - new)
-        out = out * shrink[..., None] + values(weights)
+        out = out * shrink[..., None] + values(page, weights)
         return index + 1, new, total * shrink + jnp.sum(weights, axis=-1), out
 
-    init = (start, jnp.full((b, t, k, g), _MASKED), jnp.zeros((b, t, k, g)), jnp.zeros((b, t, k, g, h)))
+    width = jax.eval_shape(values, jax.ShapeDtypeStruct((b, *pages.shape[2:]), q.dtype),
+                           jax.ShapeDtypeStruct((b, t, k, g, PAGE), jnp.float32)).shape
+    init = (start, jnp.full((b, t, k, g), _MASKED), jnp.zeros((b, t, k, g)), jnp.zeros(width))
     _, _, total, out = jax.lax.while_loop(lambda carry: carry[0] < end, body, init)
-    return out / jnp.maximum(total, 1e-30)[..., None]
+    return own(out) / jnp.maximum(total, 1e-30)[..., None]
 
 
-def _grouped(config: ModelConfig, q: jax.Array, page: jax.Array):
-    exact, keys, values = precision(config), page[:, :, 0::2], page[:, :, 1::2]
-    return (lambda: jnp.einsum("btkgh,bskh->btkgs", q, keys, precision=exact, preferred_element_type=jnp.float32),
-            lambda weights: jnp.einsum("btkgs,bskh->btkgh", weights.astype(values.dtype), values, precision=exact,
-                                       preferred_element_type=jnp.float32))
+def _by_tile(config: ModelConfig, q: jax.Array, pages: jax.Array, layer: jax.Array, where: Where, window: jax.Array
+             ) -> jax.Array:
+    """TILE rows at a time, whose pages a CPU's cache holds, each as far as the longest of them."""
+    if len(q) <= TILE or len(q) % TILE:
+        return _by_page(config, _wide, q, pages, layer, where, window)
+
+    def tile(part):
+        q, where = part
+        return _by_page(config, _wide, q, pages, layer, where, window)
+
+    parts = jax.tree.map(lambda each: each.reshape(-1, TILE, *each.shape[1:]), (q, where))
+    return jax.lax.map(tile, parts).reshape(q.shape)
 
 
-def _wide(config: ModelConfig, q: jax.Array, page: jax.Array):
+def _grouped(config: ModelConfig, q: jax.Array):
+    exact = precision(config)
+
+    def keys(page):
+        return jnp.einsum("btkgh,bskh->btkgs", q, page[:, :, 0::2], precision=exact,
+                          preferred_element_type=jnp.float32)
+
+    def values(page, weights):
+        return jnp.einsum("btkgs,bskh->btkgh", weights.astype(page.dtype), page[:, :, 1::2], precision=exact,
+                          preferred_element_type=jnp.float32)
+
+    return keys, values, lambda out: out
+
+
+def _wide(config: ModelConfig, q: jax.Array):
     """For one query a row: heads, keys and values side by side in one axis 2K*H, with zeros where they do not meet.
 
     It multiplies 2K times as often and is faster on a CPU, where grouped products transpose all they read.
     """
     b, _, k, g, h = q.shape
-    exact, flat = precision(config), page.reshape(b, PAGE, 2 * k * h)
-    own = jnp.eye(k, dtype=q.dtype)
+    exact = precision(config)
+    apart = jnp.einsum("btkgh,kj->btkgjh", q, jnp.eye(k, dtype=q.dtype))
+    apart = jnp.stack([apart, jnp.zeros_like(apart)], axis=-2).reshape(b, k * g, 2 * k * h)
 
-    def keys():
-        wide = jnp.einsum("btkgh,kj->btkgjh", q, own)
-        wide = jnp.stack([wide, jnp.zeros_like(wide)], axis=-2).reshape(b, k * g, 2 * k * h)
-        scores = jnp.einsum("bnx,bsx->bns", wide, flat, precision=exact, preferred_element_type=jnp.float32)
+    def keys(page):
+        scores = jnp.einsum("bnx,bsx->bns", apart, page.reshape(b, PAGE, 2 * k * h), precision=exact,
+                            preferred_element_type=jnp.float32)
         return scores.reshape(b, 1, k, g, PAGE)
 
-    def values(weights):
-        weights = weights.reshape(b, k * g, PAGE).astype(flat.dtype)
-        out = jnp.einsum("bns,bsx->bnx", weights, flat, precision=exact, preferred_element_type=jnp.float32)
-        return jnp.einsum("btkgjh,kj->btkgh", out.reshape(b, 1, k, g, k, 2, h)[..., 1, :], own.astype(out.dtype))
+    def values(page, weights):
+        weights = weights.reshape(b, k * g, PAGE).astype(page.dtype)
+        out = jnp.einsum("bns,bsx->bnx", weights, page.reshape(b, PAGE, 2 * k * h), precision=exact,
+                         preferred_element_type=jnp.float32)
+        return out.reshape(b, 1, k, g, 2 * k * h)
 
-    return keys, values
+    def own(out):
+        parts = out.reshape(b, 1, k, g, k, 2, h)
+        return jnp.stack([parts[:, :, head, :, head, 1] for head in range(k)], axis=2)
+
+    return keys, values, own
 
 
 def _kernel(config: ModelConfig, q: jax.Array, cache: Cache, layer: jax.Array, where: Where, window: jax.Array

@@ -61,13 +61,23 @@ def mesh() -> jax.sharding.AbstractMesh | None:
 def fit(logical_axes: Sequence[str | None], shape: Sequence[int]) -> PartitionSpec:
     """The PartitionSpec of such an array on the mesh that is set; an axis that its mesh axes do not divide is whole."""
     found = mesh()
-    return PartitionSpec(*[None] * len(shape)) if found is None else _divisible(spec(logical_axes), dict(found.shape),
-                                                                                shape)
+    if found is None:
+        return PartitionSpec(*[None] * len(shape))
+    return _only_cut(_divisible(spec(logical_axes), dict(found.shape), shape), dict(found.shape))
 
 
 def constrain(array: jax.Array, logical_axes: Sequence[str | None]) -> jax.Array:
     """Pins the sharding of an activation where a mesh is set; otherwise returns it as it is."""
     return array if mesh() is None else jax.lax.with_sharding_constraint(array, fit(logical_axes, array.shape))
+
+
+def _only_cut(partition: PartitionSpec, mesh: dict[str, int]) -> PartitionSpec:
+    """Without mesh axes of one device, along which collectives would only cost time."""
+    entries = []
+    for entry in partition:
+        axes = tuple(axis for axis in (entry if isinstance(entry, tuple) else (entry,)) if axis and mesh[axis] > 1)
+        entries.append(axes if len(axes) > 1 else axes[0] if axes else None)
+    return PartitionSpec(*entries)
 
 
 def _divisible(partition: PartitionSpec, mesh: dict[str, int], shape: Sequence[int] | None) -> PartitionSpec:

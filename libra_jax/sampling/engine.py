@@ -189,7 +189,8 @@ class _Run:
                  progress: Callable[[Progress], None] | None, mesh: jax.sharding.Mesh | None):
         self.config, self.prompts, self.ids, self.stop_ids = config, prompts, ids, frozenset(stop_ids)
         self.acceptance, self.progress, self.mesh = acceptance, progress, mesh
-        self.model_config, self.params = on_kernel(model_config, mesh), params
+        device = (jax.devices() if mesh is None else mesh.devices.flat)[0]
+        self.model_config, self.params = for_devices(model_config, device.platform), params
         self.ways = 1 if mesh is None else math.prod(mesh.shape[axis] for axis in rules.RULES["batch"])
         if mesh is not None:
             self.params = jax.device_put(params, transformer.shardings(model_config, mesh))
@@ -198,7 +199,6 @@ class _Run:
         self.num_tokens = self.num_finished = self.num_right = self.num_given_up = 0
         self.complete: set[int] = set()  # prompts of which it is settled what is wanted
         self.num_total = sum(map(bool, wanted)) if acceptance else sum(map(len, wanted))
-        device = (jax.devices() if mesh is None else mesh.devices.flat)[0]
         self.tile = batches.tile(model_config.model_size) if mesh is None and device.platform == "cpu" else 0
         self.sizes = batches.sizes(config.batch_size, self.ways, self.tile)
         shape = shapes(config, max(map(len, prompts)), max(budgets), self.sizes[0], self.ways)
@@ -470,10 +470,9 @@ def shapes(config: SamplingConfig, prompt_length: int, max_new_tokens: int, num_
     return Shapes(prompts=ways * PROMPTS, chunk=min(CHUNK, batches.bucket(prompt_length)), table=table, num_pages=pages)
 
 
-def on_kernel(config: ModelConfig, mesh: jax.sharding.Mesh | None) -> ModelConfig:
-    """The model with the TPU's attention kernel, where it runs on TPUs."""
-    device = (jax.devices() if mesh is None else mesh.devices.flat)[0]
-    return dataclasses.replace(config, attention="splash") if device.platform == "tpu" else config
+def for_devices(config: ModelConfig, platform: str) -> ModelConfig:
+    """The model as it samples there: on TPUs with their attention kernel."""
+    return dataclasses.replace(config, attention="splash" if platform == "tpu" else "xla")
 
 
 def decode_options(config: SamplingConfig, stop_ids: Sequence[int]) -> dict[str, Any]:

@@ -39,8 +39,8 @@ def check(top_k: int, top_p: float) -> None:
         raise ValueError(f"top_p={top_p}: expected a number above 0 and at most 1 (1 is off)")
 
 
-def draw(logits: jax.Array, keys: jax.Array) -> jax.Array:
-    """Tokens [B] int32 from softmax(logits [B, V]), by row b's key keys[b]; what is -inf is never drawn.
+def draw(logits: jax.Array, random: jax.Array) -> jax.Array:
+    """Tokens [B] int32 from softmax(logits [B, V]), by numbers random [B, 2] in [0, 1); what is -inf is never drawn.
 
     By the inverse of the distribution function, first of blocks of tokens and then within the block: two random numbers
     a row, where Gumbel noise would take one for each token of the vocabulary.
@@ -48,7 +48,6 @@ def draw(logits: jax.Array, keys: jax.Array) -> jax.Array:
     rows, size = logits.shape
     weights = jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True))
     weights = jnp.pad(weights, ((0, 0), (0, -size % BLOCK))).reshape(rows, -1, BLOCK)
-    random = jax.vmap(lambda key: jax.random.uniform(key, (2,)))(keys)
     block = _inverse(jnp.sum(weights, axis=-1), random[:, 0])
     inside = jnp.take_along_axis(weights, block[:, None, None], axis=1)[:, 0]
     return block * BLOCK + _inverse(inside, random[:, 1])

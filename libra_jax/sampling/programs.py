@@ -74,16 +74,15 @@ def decode(config: ModelConfig, params: Any, rows: Rows, cache: Cache, watched: 
     """
     shape = (SEGMENT, rows.token.shape[0])
 
-    def draw(rows: Rows, cache: Cache) -> tuple[jax.Array, jax.Array, Cache]:
-        """The next token of each row, its log-probability, and the cache."""
+    def draw(rows: Rows, cache: Cache, random: jax.Array) -> tuple[jax.Array, jax.Array, Cache]:
+        """The next token of each row, its log-probability, and the cache; `random` [B, 2] between 0 and 1."""
         where = Where(rows.table, rows.position, (~rows.done).astype(jnp.int32))
         logits, cache = transformer.extend(config, params, rows.token[:, None], cache, where)
         logits = logits[:, 0].astype(jnp.float32)
         if greedy:
             drawn = jnp.argmax(logits, axis=-1).astype(jnp.int32)
         else:
-            keys = jax.vmap(jax.random.fold_in)(jax.random.wrap_key_data(rows.key), rows.count)
-            drawn = filters.draw(filters.apply(logits, temperature, top_k, top_p), keys)
+            drawn = filters.draw(filters.apply(logits, temperature, top_k, top_p), random)
         chosen = jnp.take_along_axis(logits, drawn[:, None], axis=-1)[:, 0]
         return drawn, chosen - jax.nn.logsumexp(logits, axis=-1), cache
 
@@ -95,7 +94,7 @@ def decode(config: ModelConfig, params: Any, rows: Rows, cache: Cache, watched: 
     def body(carry):
         step, rows, cache, watched, tokens, logprobs = carry
         live = ~rows.done
-        drawn, logprob, cache = next_tokens(rows, cache)
+        drawn, logprob, cache = next_tokens(rows, cache, random[step])
         tokens = tokens.at[step].set(drawn)
         logprobs = logprobs.at[step].set(logprob)
         count, stopped = rows.count + live, jnp.isin(drawn, stop_ids)
@@ -108,6 +107,7 @@ def decode(config: ModelConfig, params: Any, rows: Rows, cache: Cache, watched: 
         return step + 1, rows, cache, watched, tokens, logprobs
 
     rows = Rows(*(rules.constrain(each, ("batch", None)[: each.ndim]) for each in rows))
+    random = _random(rows, SEGMENT)  # at once: in the loop it would cost as much as a layer
     start = (0, rows, cache, watched, jnp.zeros(shape, jnp.int32), jnp.zeros(shape, jnp.float32))
     _, rows, cache, watched, tokens, logprobs = jax.lax.while_loop(running, body, start)
     # Whole on every device, since no process could read the rows of another.
@@ -117,11 +117,12 @@ def decode(config: ModelConfig, params: Any, rows: Rows, cache: Cache, watched: 
 
 def _tiled(draw: Callable, tile: int) -> Callable:
     """`draw`, `tile` rows at a time, up to the last row that still runs."""
-    def tiled(rows: Rows, cache: Cache) -> tuple[jax.Array, jax.Array, Cache]:
+    def tiled(rows: Rows, cache: Cache, random: jax.Array) -> tuple[jax.Array, jax.Array, Cache]:
         def body(carry):
             index, cache, *results = carry
-            part = jax.tree.map(lambda each: jax.lax.dynamic_slice_in_dim(each, index * tile, tile), rows)
-            *found, cache = draw(part, cache)
+            part, own = jax.tree.map(lambda each: jax.lax.dynamic_slice_in_dim(each, index * tile, tile),
+                                     (rows, random))
+            *found, cache = draw(part, cache, own)
             results = [jax.lax.dynamic_update_slice_in_dim(whole, each, index * tile, 0)
                        for whole, each in zip(results, found, strict=True)]
             return index + 1, cache, *results
@@ -133,6 +134,16 @@ def _tiled(draw: Callable, tile: int) -> Callable:
         return drawn, logprob, cache
 
     return tiled
+
+
+def _random(rows: Rows, steps: int) -> jax.Array:
+    """[steps, B, 2] between 0 and 1: for the tokens number count, count + 1, ... of each row, by its key."""
+    def one(key, number):
+        return jax.random.uniform(jax.random.fold_in(key, number), (2,))
+
+    numbers = rows.count[:, None] + jnp.arange(steps)
+    found = jax.vmap(jax.vmap(one, (None, 0)))(jax.random.wrap_key_data(rows.key), numbers)
+    return rules.constrain(jnp.swapaxes(found, 0, 1), (None, "batch", None))
 
 
 @jax.jit
