@@ -40,7 +40,7 @@ FLAGS = flags.FLAGS
 flags.DEFINE_enum("workload", "all", ["stops", "skewed", "all"], "Which workload to run.")
 flags.DEFINE_list("samplers", ["libra", "tunix", "transformers"], "Which samplers to run, in this order.")
 flags.DEFINE_integer("runs", 5, "Measured runs of each sampler.", lower_bound=1)
-flags.DEFINE_integer("num_warmups", 1, "Runs before those that are measured; with other seeds.", lower_bound=1)
+flags.DEFINE_integer("num_warmups", 2, "Runs before those that are measured; with other seeds.", lower_bound=1)
 flags.DEFINE_integer("num_prompts", 0, "Prompts of a workload; 0: 64 of stops, 512 of skewed.", lower_bound=0)
 flags.DEFINE_integer("max_new_tokens", 256, "Most new tokens of a prompt in stops.", lower_bound=1)
 flags.DEFINE_integer("median_budget", 40, "Median of the prescribed new tokens in skewed.", lower_bound=1)

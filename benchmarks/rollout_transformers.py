@@ -51,7 +51,8 @@ class Transformers:
 
     def facts(self) -> dict:
         """As rollout_job.Sampler."""
-        device = torch.cuda.get_device_name() if self.device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
+        on_gpu = self.device.type == "cuda"
+        device = torch.cuda.get_device_name() if on_gpu else f"cpu, threads: {torch.get_num_threads()}"
         return {"versions": f"transformers {transformers.__version__}, torch {torch.__version__}", "device": device}
 
     def _fastest_num_threads(self) -> int:
