@@ -90,7 +90,7 @@ def test_a_tiny_run_of_two_samplers(tmp_path):
     file = tmp_path / "found.json"
     done = subprocess.run(
         [sys.executable, str(FOLDER / "rollout.py"), "--workload=stops", "--samplers=libra,transformers", "--runs=2",
-         "--num_prompts=4", "--max_new_tokens=8", "--slots=4", f"--json={file}"],
+         "--num_prompts=4", "--num_warmups=1", "--max_new_tokens=8", "--slots=4", f"--json={file}"],
         capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stdout + done.stderr
     assert "libra, transformers: the same greedy tokens" in done.stdout
