@@ -149,23 +149,21 @@ def differences(found: dict[str, dict]) -> list[str]:
     return wrong
 
 
-def table(results: dict[str, dict]) -> list[str]:
-    """Lines that compare the samplers; ratios are of the first column's sampler "libra" to each."""
-    lines = [f"{'sampler':14} {'batch':>5} {'useful tokens':>13} {'seconds median (min-max)':>25} {'tokens/s':>9} "
-             f"{'libra / it':>10}"]
-    ours = rate(results["libra"]) if "libra" in results else None
-    for name, result in results.items():
-        seconds, speed = result["seconds"], rate(result)
-        spread = f"{statistics.median(seconds):.2f} ({min(seconds):.2f}-{max(seconds):.2f})"
-        ratio = f"{ours / speed:.2f}" if ours else "-"
-        lines.append(f"{name:14} {result['batch_size']:5} {_useful(result):13,.0f} {spread:>25} {speed:9,.0f} "
-                     f"{ratio:>10}")
-    for name, result in results.items():
-        tried = "".join(f"; batch {size}: {seconds:.1f} s" for size, seconds in result["tried"].items())
-        programs = f"; {result['num_programs']} programs" if "num_programs" in result else ""
-        lines.append(f"{name}: {result['versions']}; {result['device']}{programs}; compiled in measured runs: "
-                     f"{result['num_compiled']}{tried}")
-    return lines
+HEADER = (f"{'sampler':14} {'batch':>5} {'useful tokens':>13} {'seconds median (min-max)':>25} {'tokens/s':>9} "
+          f"{'libra / it':>10}")
+
+
+def row(name: str, result: dict, ours: dict | None) -> str:
+    """The table's line of a sampler, with the ratio of the speed of `ours` to its own, and a line of what it ran on."""
+    seconds, speed = result["seconds"], rate(result)
+    spread = f"{statistics.median(seconds):.2f} ({min(seconds):.2f}-{max(seconds):.2f})"
+    ratio = f"{rate(ours) / speed:.2f}" if ours else "-"
+    num_useful = statistics.median(map(sum, result["lengths"]))
+    tried = "".join(f"; one run of batch {size}: {seconds:.1f} s" for size, seconds in result["tried"].items())
+    programs = f"; {result['num_programs']} programs" if "num_programs" in result else ""
+    return (f"{name:14} {result['batch_size']:5} {num_useful:13,.0f} {spread:>25} {speed:9,.0f} {ratio:>10}\n"
+            f"    {result['versions']}; {result['device']}{programs}; compiled in measured runs: "
+            f"{result['num_compiled']}{tried}")
 
 
 def rate(result: dict) -> float:
@@ -207,13 +205,17 @@ def main(argv: list[str]) -> None:
                 _check(samplers, job, folder)
             print(f"\n{work.line(config)}; {FLAGS.runs} runs", flush=True)
             peers = sorted({min(int(size), len(work.prompts)) for size in FLAGS.peer_batch})
-            found[name] = {sampler: do(sampler, dataclasses.replace(
-                job, batch_sizes=[FLAGS.slots] if sampler == "libra" else peers), folder) for sampler in samplers}
-            print("\n".join(table(found[name])), flush=True)
-            if "libra" in found[name]:
-                print(share_of_roofline(config, work, found[name]["libra"]), flush=True)
-    if FLAGS.json:
-        pathlib.Path(FLAGS.json).write_text(json.dumps({"preset": FLAGS.preset, "workloads": found}), encoding="utf-8")
+            print(HEADER, flush=True)
+            results = found[name] = {}
+            for sampler in samplers:
+                sizes = [FLAGS.slots] if sampler == "libra" else peers
+                results[sampler] = do(sampler, dataclasses.replace(job, batch_sizes=sizes), folder)
+                print(row(sampler, results[sampler], results.get("libra")), flush=True)
+                if sampler == "libra":
+                    print("    " + share_of_roofline(config, work, results[sampler]), flush=True)
+                if FLAGS.json:
+                    pathlib.Path(FLAGS.json).write_text(json.dumps({"preset": FLAGS.preset, "workloads": found}),
+                                                        encoding="utf-8")
 
 
 def _check(samplers: list[str], job: rollout_job.Job, folder: pathlib.Path) -> None:
@@ -246,13 +248,13 @@ def _python(sampler: str) -> str:
 
 
 def _environment(*, exact: bool = False) -> dict[str, str]:
-    """The same for all: large pages for large arrays, no network; `exact`: no GPU rounds a product's float32."""
+    """The same for all: large pages for large arrays, no network; `exact`: no GPU rounds a product's float32.
+
+    OMP_WAIT_POLICY is for torch: threads that spin while they wait made it ten times slower on a shared machine.
+    """
     precision = {"JAX_DEFAULT_MATMUL_PRECISION": "highest"} if exact else {}
-    return {**os.environ, "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", "HF_HUB_OFFLINE": "1", **precision}
-
-
-def _useful(result: dict) -> float:
-    return statistics.median(map(sum, result["lengths"]))
+    return {**os.environ, "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", "OMP_WAIT_POLICY": "PASSIVE",
+            "HF_HUB_OFFLINE": "1", **precision}
 
 
 if __name__ == "__main__":

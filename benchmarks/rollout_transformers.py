@@ -13,8 +13,7 @@ import transformers
 class Transformers:
     """Its defaults but for the sampling rule, without gradients; on a GPU where torch sees one that JAX may use.
 
-    On a CPU with the number of threads that is fastest: torch's default, one a core, can be ten times slower than one
-    thread when anything else runs on the machine.
+    On a CPU with the number of threads that is fastest: for small products one can beat torch's default, one a core.
     """
 
     def __init__(self, job: rollout_job.Job):
