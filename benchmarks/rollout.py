@@ -1,6 +1,6 @@
 """Useful tokens a second of libra_jax's engine, Tunix's sampler and transformers' generate, on the same weights.
 
-    python benchmarks/rollout.py                                      # both workloads, about half an hour on 2 cores
+    python benchmarks/rollout.py                                      # both workloads, about an hour on 2 cores
     python benchmarks/rollout.py --workload=stops                     # the first alone, minutes
     python benchmarks/rollout.py --tunix_python=ENV/bin/python        # Tunix from an environment of its own
     python benchmarks/rollout.py --preset=1p7b --peer_batch=64,128    # on a GPU: a Qwen3 of 1.7B parameters, bfloat16
