@@ -201,7 +201,7 @@ def main(argv: list[str]) -> None:
                 checkpoint=str(folder / "checkpoint"), dtype=config.dtype, prompts=work.prompts,
                 stop_ids=work.stop_ids, max_new_tokens=work.max_new_tokens, budgets=work.budgets, batch_sizes=[1],
                 seeds=list(range(FLAGS.runs)), num_warmups=FLAGS.num_warmups)
-            if not found:
+            if not found and len(samplers) > 1:
                 _check(samplers, job, folder)
             print(f"\n{work.line(config)}; {FLAGS.runs} runs", flush=True)
             peers = sorted({min(int(size), len(work.prompts)) for size in FLAGS.peer_batch})
