@@ -1,0 +1,44 @@
+"""libra_jax's engine in benchmarks/rollout.py: slots that take the next prompt when theirs ends."""
+
+from __future__ import annotations
+
+import jax
+import rollout_job
+
+from libra_jax.model import hf
+from libra_jax.sampling import engine
+
+
+class Libra:
+    """The engine as a stage calls it."""
+
+    def __init__(self, job: rollout_job.Job):
+        self.job, self.num_programs = job, 0
+        self.config, self.params = hf.load(job.checkpoint, dtype=job.dtype, compute_dtype=job.dtype)
+
+    def greedy(self, num_tokens: int) -> tuple[list[list[int]], list[list[float]]]:
+        """As rollout_job.Sampler."""
+        settings = engine.SamplingConfig(temperature=0.0, max_new_tokens=num_tokens)
+        samples = list(engine.generate(self.config, self.params, self.job.prompts, settings, stop_ids=()))
+        return [sample.tokens.tolist() for sample in samples], [sample.logprobs.tolist() for sample in samples]
+
+    def draw(self, batch_size: int, seed: int) -> list[int]:
+        """As rollout_job.Sampler."""
+        job = self.job
+        settings = engine.SamplingConfig(max_new_tokens=job.max_new_tokens, batch_size=batch_size, seed=seed)
+        budgets = {"budgets": job.budgets} if job.budgets else {}
+        samples = engine.generate(self.config, self.params, job.prompts, settings, stop_ids=job.stop_ids,
+                                  progress=self._count, **budgets)
+        return [len(sample.tokens) for sample in samples]
+
+    def facts(self) -> dict:
+        """As rollout_job.Sampler."""
+        return {"versions": f"jax {jax.__version__}", "device": jax.devices()[0].device_kind,
+                "num_programs": self.num_programs}
+
+    def _count(self, progress: engine.Progress) -> None:
+        self.num_programs = max(self.num_programs, progress.num_programs)
+
+
+if __name__ == "__main__":
+    rollout_job.main(Libra)
