@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-SHRINK = 4  # a batch shrinks to a quarter when no more rows than that are left
-SMALLEST = 2  # rows on a device, and no further than this
+SHRINK = 2  # a batch shrinks to half when no more rows than that are left
+SMALLEST = 4  # rows on a device, and no further than this
 
 
 def sizes(full: int, ways: int, tile: int = 0) -> list[int]:
-    """Numbers of rows from `full` (rounded up) down by quarters, largest first, each a multiple of `ways`.
+    """Numbers of rows from `full` (rounded up) down by halves, largest first, each a multiple of `ways`.
 
     With tiles, whose rows are skipped where all have ended, there is one size, a multiple of `tile` on each device.
     """
