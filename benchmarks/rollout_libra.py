@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 
-# On a CPU each core is a device of its own, over which rows are spread: what threads are to torch.
+# On a CPU each core is a device of its own, over which rows are spread: what threads are to torch. Small programs gain
+# from a schedule without concurrency inside them.
 os.environ["XLA_FLAGS"] = (os.environ.get("XLA_FLAGS", "") +
-                           f" --xla_force_host_platform_device_count={len(os.sched_getaffinity(0))}")
+                           f" --xla_force_host_platform_device_count={len(os.sched_getaffinity(0))}"
+                           " --xla_cpu_enable_concurrency_optimized_scheduler=false")
 
 import jax
 import rollout_job

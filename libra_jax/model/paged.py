@@ -22,8 +22,6 @@ from libra_jax.parallel import rules
 
 BLOCK_PAGES = 8  # pages that the kernel reads at a time
 BLOCK_QUERIES = 32  # queries that it holds at a time
-TILE = 8  # rows that a CPU reads at a time
-WIDE = 4  # kv heads up to which a CPU multiplies with all of them at once
 _MASKED = -1e30
 
 
@@ -35,10 +33,9 @@ def attend(config: ModelConfig, q: jax.Array, k: jax.Array, v: jax.Array, cache:
     when the mesh cuts the pages and not the rows.
     """
     q = q * (config.query_scale or config.head_size) ** -0.5
-    kv = caches.interleave(k, v)
     window = jnp.zeros((), jnp.int32) if window is None else window
     if rules.mesh() is None:
-        return _local(config, q, kv, cache, layer, where, window)
+        return _local(config, q, k, v, cache, layer, where, window)
     held = caches.fit(config, cache.pages.shape[1], bool(cache.scale.size))
     batch, heads = rules.fit(("batch",), (q.shape[0],))[0], held.pages[3]
     if batch != held.pages[1]:
@@ -46,8 +43,8 @@ def attend(config: ModelConfig, q: jax.Array, k: jax.Array, v: jax.Array, cache:
                          "multiples of data * fsdp")
     mine, spec = jax.P(batch, None, heads, None), Where(jax.P(batch, None), jax.P(batch), jax.P(batch))
     run = jax.shard_map(functools.partial(_local, config), mesh=rules.mesh(), check_vma=False,
-                        in_specs=(mine, mine, held, jax.P(), spec, jax.P()), out_specs=(mine, held))
-    return run(q, kv, cache, layer, where, window)
+                        in_specs=(mine, mine, mine, held, jax.P(), spec, jax.P()), out_specs=(mine, held))
+    return run(q, k, v, cache, layer, where, window)
 
 
 def suits_kernel(num_kv_heads: int, head_size: int, dtype: str) -> bool:
@@ -56,116 +53,57 @@ def suits_kernel(num_kv_heads: int, head_size: int, dtype: str) -> bool:
     return head_size % 128 == 0 and not left and (packed in (1, 2, 4) or packed % 8 == 0)
 
 
-def _local(config: ModelConfig, q: jax.Array, kv: jax.Array, cache: Cache, layer: jax.Array, where: Where,
+def _local(config: ModelConfig, q: jax.Array, k: jax.Array, v: jax.Array, cache: Cache, layer: jax.Array, where: Where,
            window: jax.Array) -> tuple[jax.Array, Cache]:
-    """`attend` on one device, for scaled q and kv [B, T, 2K, H]."""
+    """`attend` on one device, for scaled q."""
     b, t, n, h = q.shape
-    cache = caches.write(cache, layer, where, kv)
-    scale = cache.scale[layer].reshape(-1, 2, 1, h) if cache.scale.size else None  # [K, key and value, 1, H]
-    q = q.reshape(b, t, kv.shape[2] // 2, -1, h)
+    cache = caches.write(cache, layer, where, k, v)
+    q = q.reshape(b, t, k.shape[2], -1, h)
+    scale = cache.scale[layer][:, :, None] if cache.scale.size else None  # [key and value, K, 1, H]
     if scale is not None:
-        q = (q * scale[:, 0]).astype(q.dtype)
-    if config.attention != "xla" and suits_kernel(kv.shape[2] // 2, h, cache.pages.dtype.name):
-        out = _kernel(config, q, cache, layer, where, window)
-    elif t == 1 and kv.shape[2] // 2 <= WIDE:
-        wide, grouped = functools.partial(_by_tile, config), functools.partial(_by_page, config, _grouped)
-        out = jax.lax.platform_dependent(q, cache.pages, layer, where, window, cpu=wide, default=grouped)
-    else:
-        out = _by_page(config, _grouped, q, cache.pages, layer, where, window)
+        q = (q * scale[0]).astype(q.dtype)
+    read = _by_page if config.attention == "xla" else _kernel
+    out = read(config, q, cache, layer, where, window)
     if scale is not None:
-        out = out * scale[:, 1]
-    return out.reshape(b, t, n, h).astype(kv.dtype), cache
+        out = out * scale[1]
+    return out.reshape(b, t, n, h).astype(k.dtype), cache
 
 
-def _by_page(config: ModelConfig, read, q: jax.Array, pages: jax.Array, layer: jax.Array, where: Where,
-             window: jax.Array) -> jax.Array:
-    """q [B, T, K, G, H] -> float32 [B, T, K, G, H]. `read` (config, q) gives products of pages with queries and weights.
-    """
-    b, t, k, g, _ = q.shape
-    keys, values, own = read(config, q)
-    at = where.first[:, None] + jnp.arange(t)
+def _by_page(config: ModelConfig, q: jax.Array, cache: Cache, layer: jax.Array, where: Where, window: jax.Array
+             ) -> jax.Array:
+    """q [B, T, K, G, H] -> float32 [B, T, K, G, H]."""
+    b, t, k, g, h = q.shape
+    exact = precision(config)
+    q = jnp.moveaxis(q, 1, 2).reshape(b, k, t * g, h)  # queries of a head together: one product for each
+    at = jnp.repeat(where.first[:, None] + jnp.arange(t), g, axis=1)[:, None, :, None]  # [B, 1, TG, 1]
     last = jnp.max(where.first + jnp.minimum(where.count, t)) - 1
     end = jnp.minimum(last // PAGE + 1, where.table.shape[1])
     start = jnp.where(window > 0, jnp.maximum(jnp.min(where.first) - window + 1, 0) // PAGE, 0)
-    table = jnp.clip(where.table, 0, pages.shape[1] - 1)
+    table = jnp.clip(where.table, 0, cache.pages.shape[1] - 1)
 
     def body(carry):
         index, highest, total, out = carry
-        page = pages[layer, jax.lax.dynamic_index_in_dim(table, index, 1, keepdims=False)]  # [B, PAGE, 2K, H]
-        distance = at[:, :, None] - (index * PAGE + jnp.arange(PAGE))
+        page = jax.lax.dynamic_index_in_dim(table, index, 1, keepdims=False)
+        # Two reads: each head's [PAGE, H] as it lies, where one read would be copied again to be taken apart.
+        keys, values = (cache.pages[layer, page, which].astype(q.dtype) for which in (0, 1))  # [B, K, PAGE, H]
+        distance = at - (index * PAGE + jnp.arange(PAGE))
         allowed = (distance >= 0) & ((window == 0) | (distance < window))
-        page = page.astype(q.dtype)
-        scores = keys(page)  # [B, T, K, G, PAGE]
+        scores = jnp.einsum("bkqh,bksh->bkqs", q, keys, precision=exact, preferred_element_type=jnp.float32)
         if config.attention_softcap:
             scores = config.attention_softcap * jnp.tanh(scores / config.attention_softcap)
-        scores = jnp.where(allowed[:, :, None, None], scores, _MASKED)
+        scores = jnp.where(allowed, scores, _MASKED)
         new = jnp.maximum(highest, jnp.max(scores, axis=-1))
-        weights = jnp.where(allowed[:, :, None, None], jnp.exp(scores - new[..., None]), 0.0)
+        weights = jnp.where(allowed, jnp.exp(scores - new[..., None]), 0.0)
         shrink = jnp.exp(highest - new)
-        out = out * shrink[..., None] + values(page, weights)
+        out = out * shrink[..., None] + jnp.einsum("bkqs,bksh->bkqh", weights.astype(values.dtype), values,
+                                                   precision=exact, preferred_element_type=jnp.float32)
         return index + 1, new, total * shrink + jnp.sum(weights, axis=-1), out
 
-    width = jax.eval_shape(values, jax.ShapeDtypeStruct((b, *pages.shape[2:]), q.dtype),
-                           jax.ShapeDtypeStruct((b, t, k, g, PAGE), jnp.float32)).shape
-    init = (start, jnp.full((b, t, k, g), _MASKED), jnp.zeros((b, t, k, g)), jnp.zeros(width))
-    _, _, total, out = jax.lax.while_loop(lambda carry: carry[0] < end, body, init)
-    return own(out) / jnp.maximum(total, 1e-30)[..., None]
-
-
-def _by_tile(config: ModelConfig, q: jax.Array, pages: jax.Array, layer: jax.Array, where: Where, window: jax.Array
-             ) -> jax.Array:
-    """TILE rows at a time, whose pages a CPU's cache holds, each as far as the longest of them."""
-    if len(q) <= TILE or len(q) % TILE:
-        return _by_page(config, _wide, q, pages, layer, where, window)
-
-    def tile(part):
-        q, where = part
-        return _by_page(config, _wide, q, pages, layer, where, window)
-
-    parts = jax.tree.map(lambda each: each.reshape(-1, TILE, *each.shape[1:]), (q, where))
-    return jax.lax.map(tile, parts).reshape(q.shape)
-
-
-def _grouped(config: ModelConfig, q: jax.Array):
-    exact = precision(config)
-
-    def keys(page):
-        return jnp.einsum("btkgh,bskh->btkgs", q, page[:, :, 0::2], precision=exact,
-                          preferred_element_type=jnp.float32)
-
-    def values(page, weights):
-        return jnp.einsum("btkgs,bskh->btkgh", weights.astype(page.dtype), page[:, :, 1::2], precision=exact,
-                          preferred_element_type=jnp.float32)
-
-    return keys, values, lambda out: out
-
-
-def _wide(config: ModelConfig, q: jax.Array):
-    """For one query a row: heads, keys and values side by side in one axis 2K*H, with zeros where they do not meet.
-
-    It multiplies 2K times as often and is faster on a CPU, where grouped products transpose all they read.
-    """
-    b, _, k, g, h = q.shape
-    exact = precision(config)
-    apart = jnp.einsum("btkgh,kj->btkgjh", q, jnp.eye(k, dtype=q.dtype))
-    apart = jnp.stack([apart, jnp.zeros_like(apart)], axis=-2).reshape(b, k * g, 2 * k * h)
-
-    def keys(page):
-        scores = jnp.einsum("bnx,bsx->bns", apart, page.reshape(b, PAGE, 2 * k * h), precision=exact,
-                            preferred_element_type=jnp.float32)
-        return scores.reshape(b, 1, k, g, PAGE)
-
-    def values(page, weights):
-        weights = weights.reshape(b, k * g, PAGE).astype(page.dtype)
-        out = jnp.einsum("bns,bsx->bnx", weights, page.reshape(b, PAGE, 2 * k * h), precision=exact,
-                         preferred_element_type=jnp.float32)
-        return out.reshape(b, 1, k, g, 2 * k * h)
-
-    def own(out):
-        parts = out.reshape(b, 1, k, g, k, 2, h)
-        return jnp.stack([parts[:, :, head, :, head, 1] for head in range(k)], axis=2)
-
-    return keys, values, own
+    none = jnp.zeros(q.shape[:-1])
+    _, _, total, out = jax.lax.while_loop(lambda carry: carry[0] < end, body,
+                                          (start, none + _MASKED, none, jnp.zeros(q.shape)))
+    out = out / jnp.maximum(total, 1e-30)[..., None]
+    return jnp.moveaxis(out.reshape(b, k, t, g, h), 2, 1)
 
 
 def _kernel(config: ModelConfig, q: jax.Array, cache: Cache, layer: jax.Array, where: Where, window: jax.Array

@@ -29,7 +29,7 @@ import jax
 import numpy as np
 
 from libra_jax.model import cache as caches
-from libra_jax.model import transformer
+from libra_jax.model import paged, transformer
 from libra_jax.model.cache import PAGE, Where
 from libra_jax.model.config import ModelConfig
 from libra_jax.parallel import rules
@@ -189,8 +189,10 @@ class _Run:
                  progress: Callable[[Progress], None] | None, mesh: jax.sharding.Mesh | None):
         self.config, self.prompts, self.ids, self.stop_ids = config, prompts, ids, frozenset(stop_ids)
         self.acceptance, self.progress, self.mesh = acceptance, progress, mesh
-        device = (jax.devices() if mesh is None else mesh.devices.flat)[0]
-        self.model_config, self.params = for_devices(model_config, device.platform), params
+        devices = jax.devices() if mesh is None else mesh.devices.flat
+        tensor = 1 if mesh is None else mesh.shape["tensor"]
+        self.model_config = for_devices(model_config, devices, tensor, config.cache_dtype)
+        self.params = params
         self.ways = 1 if mesh is None else math.prod(mesh.shape[axis] for axis in rules.RULES["batch"])
         if mesh is not None:
             self.params = jax.device_put(params, transformer.shardings(model_config, mesh))
@@ -199,7 +201,7 @@ class _Run:
         self.num_tokens = self.num_finished = self.num_right = self.num_given_up = 0
         self.complete: set[int] = set()  # prompts of which it is settled what is wanted
         self.num_total = sum(map(bool, wanted)) if acceptance else sum(map(len, wanted))
-        self.tile = batches.tile(model_config.model_size) if mesh is None and device.platform == "cpu" else 0
+        self.tile = batches.tile(model_config.model_size) if mesh is None and devices[0].platform == "cpu" else 0
         self.sizes = batches.sizes(config.batch_size, self.ways, self.tile)
         shape = shapes(config, max(map(len, prompts)), max(budgets), self.sizes[0], self.ways)
         needed = max((len(prompt) + budget - 2) // PAGE + 1 for prompt, budget in zip(prompts, budgets, strict=True))
@@ -408,7 +410,7 @@ class _Run:
         scale = None
         if dtype == "int8":
             config = self.model_config
-            scale = np.ones((config.num_layers, 2 * config.num_kv_heads, config.head_size), np.float32)
+            scale = np.ones((config.num_layers, 2, config.num_kv_heads, config.head_size), np.float32)
         layout = None if self.mesh is None else caches.shardings(self.model_config, self.mesh, num_pages, dtype)
         return jax.jit(caches.init, static_argnums=(0, 1, 2), out_shardings=layout)(
             self.model_config, num_pages, dtype, scale)
@@ -470,9 +472,12 @@ def shapes(config: SamplingConfig, prompt_length: int, max_new_tokens: int, num_
     return Shapes(prompts=ways * PROMPTS, chunk=min(CHUNK, batches.bucket(prompt_length)), table=table, num_pages=pages)
 
 
-def for_devices(config: ModelConfig, platform: str) -> ModelConfig:
-    """The model as it samples there: on TPUs with their attention kernel."""
-    return dataclasses.replace(config, attention="splash" if platform == "tpu" else "xla")
+def for_devices(config: ModelConfig, devices: Sequence[jax.Device], tensor: int, cache_dtype: str) -> ModelConfig:
+    """The model as it samples there: with the TPU's attention kernel, where its shape suits that, else without."""
+    heads = config.num_kv_heads
+    suits = paged.suits_kernel(heads if heads % tensor else heads // tensor, config.head_size,
+                               cache_dtype or config.dtype)
+    return dataclasses.replace(config, attention="splash" if devices[0].platform == "tpu" and suits else "xla")
 
 
 def decode_options(config: SamplingConfig, stop_ids: Sequence[int]) -> dict[str, Any]:

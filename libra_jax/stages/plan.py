@@ -182,11 +182,12 @@ def _sampling(name: str, config: rl.Config, model: ModelConfig, mesh: jax.shardi
               ) -> Program:
     """Prefill of a chunk of prompts, or the decode loop of all rows, whose cache is as large as it may become."""
     how = config.sampling
+    model = engine.for_devices(model, mesh.devices.flat, mesh.shape["tensor"], how.cache_dtype)
     rows = batches.sizes(how.batch_size, _ways(mesh))[0]
     shape = engine.shapes(how, config.prompt_length, how.max_new_tokens, rows, _ways(mesh))
     scale = None
     if how.cache_dtype == "int8":
-        scale = jnp.ones((model.num_layers, 2 * model.num_kv_heads, model.head_size), jnp.float32)
+        scale = jnp.ones((model.num_layers, 2, model.num_kv_heads, model.head_size), jnp.float32)
     cache = jax.tree.map(_laid, jax.eval_shape(lambda: kv_cache.init(model, shape.num_pages, how.cache_dtype, scale)),
                          kv_cache.shardings(model, mesh, shape.num_pages, how.cache_dtype))
     size = on_device(cache)

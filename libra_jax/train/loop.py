@@ -24,7 +24,8 @@ def fit(state: TrainState, step: Callable, batch_at: Callable[[int, Any], dict],
     `batch_at(n, params)` gives the host batch number n (from 0) as a pure function of n and, for RL, of the parameters
     before it; entries that start with "metric/" are logged instead of being fed. Each batch is cut into `updates`
     equal parts of its rows, one optimizer step each; metrics are their mean (or largest, by name: train/step.py).
-    `save_every` 0: no checkpoints, but for that of a SIGTERM, after which the run saves, raises preemption.Preempted and goes on when it is started again.
+    `save_every` 0: no checkpoints, but for that of a SIGTERM, after which the run saves, raises preemption.Preempted
+    and goes on when it is started again.
     ValueError when `max_skipped` steps in a row had a loss or gradient that is not finite: the last such batch of each
     host is left in `workdir`/skipped. OSError when a checkpoint cannot be written.
     """

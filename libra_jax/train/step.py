@@ -53,9 +53,10 @@ def make(loss_fn: LossFn, optimizer: optax.GradientTransformation, *, accumulati
 
     `loss_fn(params, batch)` gives (loss, metrics), each a sum divided by scalars in the batch that count the whole of
     it, so that the parts of a batch add up to the whole; of metrics whose names end in LARGEST the largest counts.
-    Arrays [B, ...] are cut into `accumulation` parts of B / accumulation rows; scalars go to each part. `grad_norm` joins the metrics, and two that are 0 or 1: "skipped", loss
-    or gradient are not finite; "no_signal", the gradient is zero (a batch without any advantage), where AdamW would
-    move on by momentum and decay alone. In both cases only `step` changes, parameters and optimizer stay as they were.
+    Arrays [B, ...] are cut into `accumulation` parts of B / accumulation rows; scalars go to each part. `grad_norm`
+    joins the metrics, and two that are 0 or 1: "skipped", loss or gradient are not finite; "no_signal", the gradient is
+    zero (a batch without any advantage), where AdamW would move on by momentum and decay alone. In both cases only
+    `step` changes, parameters and optimizer stay as they were.
     """
     gradient_of = jax.value_and_grad(loss_fn, has_aux=True)
 

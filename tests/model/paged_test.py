@@ -22,10 +22,10 @@ GEMMA = ModelConfig(family="gemma2", vocab_size=64, num_layers=2, model_size=32,
                     head_size=16, feedforward_size=48, attention_softcap=5.0, final_softcap=8.0, query_scale=16.0,
                     sliding_window=70, sliding_layers=(True, False), norm_unit_offset=True, post_norms=True,
                     scale_embeddings=True, activation="gelu_tanh", qk_norm=False)
-KERNEL = dataclasses.replace(QWEN, head_size=128, attention="splash")  # a shape that the TPU's kernel takes
+KERNEL = dataclasses.replace(QWEN, num_layers=1, head_size=128, attention="splash")  # a shape that the kernel takes
 TOKENS = np.random.default_rng(0).integers(1, 64, (4, 150)).astype(np.int32)
 PROMPTS = np.array([130, 70, 1, 64], np.int32)
-NUM_PAGES = 16
+NUM_PAGES, TABLE = 32, 5
 
 
 @functools.cache
@@ -40,8 +40,8 @@ extend = jax.jit(transformer.extend, static_argnums=0)
 
 
 def tables(seed=0, num_pages=NUM_PAGES):
-    """Each of the four rows three pages from anywhere in the pool."""
-    return np.random.default_rng(seed).permutation(num_pages)[:12].reshape(4, 3).astype(np.int32)
+    """Pages from anywhere in the pool for each of the four rows."""
+    return np.random.default_rng(seed).permutation(num_pages)[: 4 * TABLE].reshape(4, TABLE).astype(np.int32)
 
 
 def run(config, params, cache, table, steps=20, chunk=64):
@@ -86,14 +86,14 @@ def test_rows_share_pages_and_padding_writes_nothing():
     params = parameters(QWEN)
     table = np.array([[3, 5, 7], [3, 6, 8]], np.int32)  # the first page is both rows'
     cache = caches.init(QWEN, NUM_PAGES)
-    where = caches.Where(table, np.zeros(2, np.int32), np.array([64, 0], np.int32))
-    _, cache = extend(QWEN, params, np.tile(TOKENS[:1, :64], (2, 1)), cache, where)
-    assert np.flatnonzero(np.any(np.asarray(cache.pages) != 0, axis=(0, 2, 3, 4))).tolist() == [3]
-    where = caches.Where(table, np.full(2, 64, np.int32), np.ones(2, np.int32))
-    logits, cache = extend(QWEN, params, TOKENS[[0, 0], 64][:, None], cache, where)
+    where = caches.Where(table, np.zeros(2, np.int32), np.array([PAGE, 0], np.int32))
+    _, cache = extend(QWEN, params, np.tile(TOKENS[:1, :PAGE], (2, 1)), cache, where)
+    assert np.flatnonzero(np.any(np.asarray(cache.pages) != 0, axis=(0, 2, 3, 4, 5))).tolist() == [3]
+    where = caches.Where(table, np.full(2, PAGE, np.int32), np.ones(2, np.int32))
+    logits, cache = extend(QWEN, params, TOKENS[[0, 0], PAGE][:, None], cache, where)
     np.testing.assert_array_equal(logits[0], logits[1])
     where = caches.Where(table, np.full(2, 3 * PAGE, np.int32), np.ones(2, np.int32))  # beyond the tables' end
-    _, after = extend(QWEN, params, TOKENS[[0, 0], 64][:, None], cache, where)
+    _, after = extend(QWEN, params, TOKENS[[0, 0], 96][:, None], cache, where)
     np.testing.assert_array_equal(after.pages, cache.pages)
 
 
@@ -103,9 +103,10 @@ def test_pages_over_a_mesh(sizes):
     ways = mesh.shape["data"] * mesh.shape["fsdp"]
     params = parameters(QWEN)
     placed = jax.device_put(params, transformer.shardings(QWEN, mesh))
-    cache = jax.device_put(caches.init(QWEN, 12), caches.shardings(QWEN, mesh, 12))
-    share = 12 // ways  # a table speaks of pages of its own device
-    table = (np.arange(12).reshape(4, 3) % share).astype(np.int32) if ways == 4 else tables(num_pages=12)
+    number = 4 * TABLE
+    cache = jax.device_put(caches.init(QWEN, number), caches.shardings(QWEN, mesh, number))
+    share = number // ways  # a table speaks of pages of its own device
+    table = (np.arange(number).reshape(4, TABLE) % share).astype(np.int32) if ways == 4 else tables(num_pages=number)
     with jax.set_mesh(mesh):
         if ways == 1:
             found, _ = run(QWEN, placed, cache, table, steps=4)
@@ -116,17 +117,17 @@ def test_pages_over_a_mesh(sizes):
             assert "data" in str(cache.pages.sharding.spec) or "fsdp" in str(cache.pages.sharding.spec)
 
 
-@pytest.mark.parametrize("dtype, change", [("", {}), ("int8", {}), ("", {"sliding_window": 70, "sliding_layers": (
-    True, False)}), ("", {"attention_softcap": 2.0})])
+@pytest.mark.parametrize("dtype, change", [
+    ("", {}), ("int8", {}), ("", {"sliding_window": 70, "sliding_layers": (True,)}), ("", {"attention_softcap": 2.0})])
 def test_the_kernel_by_its_own_reference_is_the_plain_attention(dtype, change, monkeypatch):
     config = dataclasses.replace(KERNEL, **change)
     plain = dataclasses.replace(config, attention="xla")
     params = parameters(plain)
-    scale = caches.scales(run(plain, params, caches.init(plain, NUM_PAGES), tables(), 0)[1]) if dtype else None
+    scale = caches.scales(run(plain, params, caches.init(plain, NUM_PAGES), tables(), 1)[1]) if dtype else None
     exact = run(plain, params, caches.init(plain, NUM_PAGES, dtype, scale), tables(), steps=2)[0]
 
     def reference(*arguments, num_kv_pages_per_block, num_queries_per_block, **options):
-        assert num_kv_pages_per_block == 3 and num_queries_per_block in (32, 4)
+        assert num_kv_pages_per_block == TABLE and num_queries_per_block in (32, 4)
         return kernel.ref_ragged_paged_attention(*arguments, **options)
 
     monkeypatch.setattr(paged, "ragged_paged_attention", reference)
@@ -147,7 +148,7 @@ def test_eight_bit_pages_are_near_and_clip_what_is_larger():
     params = parameters(QWEN)
     exact, cache = run(QWEN, params, caches.init(QWEN, NUM_PAGES), tables())
     scale = caches.scales(cache)
-    assert scale.shape == (2, 4, 8)
+    assert scale.shape == (2, 2, 2, 8)
     rough, small = run(QWEN, params, caches.init(QWEN, NUM_PAGES, "int8", scale), tables())
     assert small.pages.dtype == jnp.int8
     difference = np.abs(jax.nn.log_softmax(rough) - jax.nn.log_softmax(exact))

@@ -6,9 +6,9 @@ from libra_jax.sampling import batches
 
 
 @pytest.mark.parametrize("full, ways, tile, expected", [
-    (64, 1, 0, [64, 16, 4]), (128, 16, 0, [128, 32]), (5, 4, 0, [8]), (100, 8, 0, [104, 24]),
+    (64, 1, 0, [64, 32, 16, 8, 4]), (128, 16, 0, [128, 64]), (5, 4, 0, [8]), (100, 8, 0, [104, 48]),
     (64, 1, 16, [64]), (1, 1, 16, [16]), (20, 1, 16, [32])])
-def test_batches_shrink_by_quarters_and_tiles_do_not(full, ways, tile, expected):
+def test_batches_shrink_by_halves_and_tiles_do_not(full, ways, tile, expected):
     assert batches.sizes(full, ways, tile) == expected
 
 

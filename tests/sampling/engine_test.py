@@ -134,11 +134,11 @@ def test_budgets_end_each_prompt_at_its_own_length(params, prompts):
 def test_a_small_cache_puts_rows_off_and_changes_no_sample(params, prompts):
     settings = {"num_samples": 6, "max_new_tokens": 90, "stop_ids": ()}
     seen = []
-    small = run(params, prompts, cache_tokens=8 * 64, progress=seen.append, **settings)
+    small = run(params, prompts, cache_tokens=16 * 32, progress=seen.append, **settings)
     assert bits(small) == bits(run(params, prompts, **settings))
     assert seen[-1].num_preempted > 0 and "put off for want of cache" in seen[-1].line()
-    with pytest.raises(ValueError, match=r"cache_tokens=192: .* 3 pages of 64 positions.*need 3 .*at least 256"):
-        run(params, prompts, cache_tokens=192, **settings)
+    with pytest.raises(ValueError, match=r"cache_tokens=128: .* 4 pages of 32 positions.*need 5 .*at least 192"):
+        run(params, prompts, cache_tokens=128, **settings)
 
 
 def test_an_eight_bit_cache_is_near_and_does_not_depend_on_the_batch(params, prompts):

@@ -79,20 +79,20 @@ def test_every_sample_is_drawn_once_and_all_pages_come_back(settings):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_with_few_pages_rows_give_theirs_up_and_nothing_is_lost(seed):
-    schedule, lengths, ends = make(num_pages=14, seed=seed)
+    schedule, lengths, ends = make(num_pages=28, seed=seed)
     done, _ = drive(schedule, lengths, ends)
     assert done == ends and schedule.num_preempted > 0
-    assert len(schedule.pools[0]) == 14
+    assert len(schedule.pools[0]) == 28
 
 
 def test_the_row_that_drew_least_gives_way():
     demand = Demand([range(2)])
-    schedule = Schedule(demand, [1], [400], num_rows=2, ways=1, num_pages=8, prompts_a_fill=4)
+    schedule = Schedule(demand, [1], [400], num_rows=2, ways=1, num_pages=16, prompts_a_fill=4)
     schedule.fill()
     schedule.rows[0].count = schedule.rows[0].position = 300
     schedule.rows[1].count = schedule.rows[1].position = 200
     assert [(index, row.sample) for index, row in schedule.grow(64)] == [(1, 1)]
-    assert len(schedule.rows[0].pages) == 6 and demand.take() == (0, [1])
+    assert len(schedule.rows[0].pages) == 12 and demand.take() == (0, [1])
 
 
 def test_shrinking_keeps_rows_on_their_device():

@@ -57,8 +57,8 @@ def test_every_program_is_planned(config, tmp_path, capsys):
     assert rows["sft"]["tokens"] == 8 * 256 and rows["rl"]["tokens"] == 16 * 256
     assert rows["sft"]["flops"] == flops.train(model, 8 * 256, 256)
     # The decode loop writes its cache in place: no second one hides in the temporaries.
-    pages = 16 * 4 + 4 * 2  # of 16 rows of 256 positions, and of a prompt that waits on each of four device groups
-    assert rows["decode"]["terms"]["cache"] == 3 * pages * 64 * 2 * 128 * 2 * 2 // 8
+    pages = 16 * 8 + 4 * 4  # of 16 rows of 256 positions, and of a prompt that waits on each of four device groups
+    assert rows["decode"]["terms"]["cache"] == 3 * pages * 32 * 2 * 128 * 2 * 2 // 8
     assert rows["decode"]["terms"]["cache"] <= rows["decode"]["aliased"]
     assert rows["decode"]["temporaries"] < rows["decode"]["terms"]["cache"]
     # Its weights stay where they are: what is sent for a token is smaller than a device's share of one layer.
