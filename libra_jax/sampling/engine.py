@@ -141,6 +141,7 @@ def generate(
     first_sample: int = 0,
     skip: int = 0,
     budgets: Sequence[int] | None = None,
+    longest: int = 0,
     acceptance: Acceptance | None = None,
     progress: Callable[[Progress], None] | None = None,
     mesh: jax.sharding.Mesh | None = None,
@@ -155,6 +156,7 @@ def generate(
       skip: leaves out the first samples of the run; those that remain are what they are in the whole run. Not with
         `acceptance`.
       budgets: the most new tokens of each prompt's samples, at most `max_new_tokens`, which is the default.
+      longest: tokens of the longest prompt of all calls that shall share their programs; shapes hold at least it.
       acceptance: draw a prompt's samples only up to the one that makes enough right ones: what is yielded are then the
         samples of a run without it, less those.
       progress: called after every segment; see `to_stderr`.
@@ -170,21 +172,22 @@ def generate(
     ids = range(len(prompts)) if ids is None else ids
     numbers = range(first_sample, first_sample + config.num_samples)
     wanted = [numbers[max(0, skip - index * len(numbers)):] for index in range(len(prompts))]
-    return _stream(model_config, params, config, prompts, budgets, ids, wanted, stop_ids, acceptance, progress, mesh)
+    return _stream(model_config, params, config, prompts, budgets, longest, ids, wanted, stop_ids, acceptance, progress,
+                   mesh)
 
 
-def _stream(model_config, params, config, prompts, budgets, ids, wanted, stop_ids, acceptance, progress, mesh
+def _stream(model_config, params, config, prompts, budgets, longest, ids, wanted, stop_ids, acceptance, progress, mesh
             ) -> Iterator[Sample]:
     if any(wanted):
-        yield from _Run(model_config, params, config, prompts, budgets, ids, wanted, stop_ids, acceptance, progress,
-                        mesh).samples()
+        yield from _Run(model_config, params, config, prompts, budgets, longest, ids, wanted, stop_ids, acceptance,
+                        progress, mesh).samples()
 
 
 class _Run:
     """One call of `generate`: the device's programs, the host's schedule, and what has been drawn so far."""
 
     def __init__(self, model_config: ModelConfig, params: Any, config: SamplingConfig,
-                 prompts: Sequence[Sequence[int]], budgets: Sequence[int], ids: Sequence[int],
+                 prompts: Sequence[Sequence[int]], budgets: Sequence[int], longest: int, ids: Sequence[int],
                  wanted: Sequence[Sequence[int]], stop_ids: Sequence[int], acceptance: Acceptance | None,
                  progress: Callable[[Progress], None] | None, mesh: jax.sharding.Mesh | None):
         self.config, self.prompts, self.ids, self.stop_ids = config, prompts, ids, frozenset(stop_ids)
@@ -203,7 +206,7 @@ class _Run:
         self.num_total = sum(map(bool, wanted)) if acceptance else sum(map(len, wanted))
         self.tile = batches.tile(model_config.model_size) if mesh is None and devices[0].platform == "cpu" else 0
         self.sizes = batches.sizes(config.batch_size, self.ways, self.tile)
-        shape = shapes(config, max(map(len, prompts)), max(budgets), self.sizes[0], self.ways)
+        shape = shapes(config, max(longest, *map(len, prompts)), config.max_new_tokens, self.sizes[0], self.ways)
         needed = max((len(prompt) + budget - 2) // PAGE + 1 for prompt, budget in zip(prompts, budgets, strict=True))
         if shape.num_pages // self.ways <= needed:
             raise ValueError(f"cache_tokens={config.cache_tokens}: a device of {self.ways} holds "

@@ -113,6 +113,7 @@ class Drawer:
         samples = list(engine.generate(
             self.model, params, [self.prompts[i] for i in chosen],
             dataclasses.replace(config.sampling, seed=seed), stop_ids=self.stop_ids, progress=self._look,
+            longest=max(map(len, self.prompts)),
             mesh=self.sampling_mesh if self.sampling_mesh.size > 1 else None))
         given, measured = self.reward([int(chosen[sample.prompt]) for sample in samples], samples)
         limits = config.grpo
