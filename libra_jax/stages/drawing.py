@@ -45,6 +45,13 @@ class Group:
     rewards: np.ndarray
 
 
+def sampling_mesh(config: rl.Config, mesh: jax.sharding.Mesh, devices: Sequence[jax.Device]) -> jax.sharding.Mesh:
+    """How parameters lie over `devices` while they sample; `mesh` is the trainer's."""
+    if any(dataclasses.astuple(config.sampling_mesh)):
+        return meshes.make(config.sampling_mesh, devices)
+    return mesh if set(devices) == set(mesh.devices.flat) else meshes.make(meshes.MeshConfig(), devices)
+
+
 def to_batch(groups: Sequence[Group], row_step: int, length: int, normalise: str) -> dict[str, np.ndarray]:
     """All samples with their prompts, packed into arrays [rows, length]; `rows` is a multiple of `row_step`.
 
@@ -86,12 +93,7 @@ class Drawer:
     def prepare(self, model: ModelConfig, params: Any, mesh: jax.sharding.Mesh) -> None:
         """Binds the model; keeps its first parameters where the KL term needs a reference."""
         self.model, self.mesh = model, mesh
-        shared = self.devices == list(mesh.devices.flat) or set(self.devices) == set(mesh.devices.flat)
-        asked = self.config.sampling_mesh
-        if any(dataclasses.astuple(asked)):
-            self.sampling_mesh = meshes.make(asked, self.devices)
-        else:
-            self.sampling_mesh = mesh if shared else meshes.make(meshes.MeshConfig(), self.devices)
+        self.sampling_mesh = sampling_mesh(self.config, mesh, self.devices)
         self.reference = transformer.cast(model, params) if self.config.grpo.kl_weight else None
         self.score = self.scorer(model, mesh)
         unit = self.config.updates * mesh.shape["data"] * mesh.shape["fsdp"] * self.config.train.accumulation

@@ -30,7 +30,7 @@ from libra_jax.model.published import PUBLISHED
 from libra_jax.parallel import hlo, rules, topologies
 from libra_jax.parallel import mesh as meshes
 from libra_jax.sampling import batches, engine, programs
-from libra_jax.stages import rl, sft
+from libra_jax.stages import drawing, rl, sft
 from libra_jax.train import optimizer as optimizers
 from libra_jax.train import run as training
 from libra_jax.train import state as states
@@ -58,7 +58,7 @@ class Config:
     topology: such as v5p:4x4x4, v6e:8x8, v5e:16x16, v4:4x4x4, tpu7x:4x4x4. slices: so many of them, over the network.
     programs: of sft (its step), rl (its step), score (reference and old log-probabilities), and RL's sampling: prefill
       (a chunk of prompts), decode.
-    sft, rl: the configs of these stages; sampling is planned on the mesh of rl.
+    sft, rl: the configs of these stages; sampling is planned on rl's sampling_mesh and sampling_devices.
     """
 
     model: str = "Qwen/Qwen3-1.7B"
@@ -71,7 +71,7 @@ class Config:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Program:
-    """What is compiled: `function` (jitted) of `arguments`, whose `terms` are named shares of a device's memory.
+    """What is compiled: `function` (jitted) of `arguments` on `mesh`; `terms` are named shares of a device's memory.
 
     `beside` holds what lies there too while it runs, `flops` and `least_bytes` (of memory, a device) are of one call.
     """
@@ -79,6 +79,7 @@ class Program:
     function: Callable
     arguments: tuple
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    mesh: jax.sharding.Mesh
     terms: dict[str, int]
     inside: dict[str, int] = dataclasses.field(default_factory=dict)
     beside: int = 0
@@ -121,9 +122,11 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
     rows = []
     for name in config.programs:
         print(f"plan: compiling {name} for {config.topology}", file=sys.stderr, flush=True)
-        mesh = meshes.make((config.sft if name == "sft" else config.rl).train.mesh, devices)
-        program = build(name, config, shape, mesh)
-        with jax.set_mesh(mesh):
+        train_devices, sampling_devices = rl.devices(config.rl, devices)
+        mesh = meshes.make((config.sft if name == "sft" else config.rl).train.mesh,
+                           devices if name == "sft" else train_devices)
+        program = build(name, config, shape, mesh, drawing.sampling_mesh(config.rl, mesh, sampling_devices))
+        with jax.set_mesh(program.mesh):
             rows.append(check(name, program, shape, chip, len(devices)))
         print(f"plan: {name}: {'fits' if rows[-1].fits else rows[-1].message}, {rows[-1].seconds:.0f} s",
               file=sys.stderr, flush=True)
@@ -146,8 +149,9 @@ def find_model(name: str) -> ModelConfig:
     return hf.read_config(name)
 
 
-def build(name: str, config: Config, shape: ModelConfig, mesh: jax.sharding.Mesh) -> Program:
-    """The program `name` of this plan, with abstract arguments laid out over `mesh`."""
+def build(name: str, config: Config, shape: ModelConfig, mesh: jax.sharding.Mesh,
+          sampling: jax.sharding.Mesh | None = None) -> Program:
+    """The program `name` of this plan, with abstract arguments laid out over `mesh`, or `sampling` where it samples."""
     stage = config.sft if name == "sft" else config.rl
     model = training.as_trained(shape, stage.train, mesh)
     optimizer = optimizers.make(stage.train.optimizer, stage.train.num_steps)
@@ -163,7 +167,7 @@ def build(name: str, config: Config, shape: ModelConfig, mesh: jax.sharding.Mesh
         batch = _batch(mesh, rows, length, _extras(config.rl) if name == "rl" else ())
         return Program(
             function=steps.make(loss(model), optimizer, accumulation=stage.train.accumulation),
-            arguments=(state, batch), terms={"parameters": masters, "optimizer": moments},
+            arguments=(state, batch), mesh=mesh, terms={"parameters": masters, "optimizer": moments},
             inside={"gradients": masters}, beside=reference if name == "rl" else 0, tokens=rows * length,
             flops=flops.train(model, rows * length, length))
     kept = masters + moments + reference
@@ -172,10 +176,14 @@ def build(name: str, config: Config, shape: ModelConfig, mesh: jax.sharding.Mesh
         rows *= config.rl.updates
         batch = {name: value for name, value in _batch(mesh, rows, length).items()
                  if name in ("tokens", "positions", "segment_ids")}
-        return Program(function=rl.scorer(config.rl, model, mesh), arguments=(weights, batch, 1.0),
+        return Program(function=rl.scorer(config.rl, model, mesh), arguments=(weights, batch, 1.0), mesh=mesh,
                        terms={"weights": on_device(weights)}, beside=kept - reference, tokens=rows * length,
                        flops=flops.forward(model, rows * length, length / 2))
-    return _sampling(name, config.rl, model, mesh, weights, kept)
+    sampling = sampling or mesh
+    if sampling is not mesh:
+        weights = jax.tree.map(_laid, weights, transformer.shardings(model, sampling))
+        kept = kept if set(sampling.devices.flat) == set(mesh.devices.flat) else 0
+    return _sampling(name, config.rl, model, sampling, weights, kept)
 
 
 def _sampling(name: str, config: rl.Config, model: ModelConfig, mesh: jax.sharding.Mesh, weights: Any, kept: int
@@ -201,13 +209,13 @@ def _sampling(name: str, config: rl.Config, model: ModelConfig, mesh: jax.shardi
         number = shape.prompts * shape.chunk
         where = kv_cache.Where(array(shape.prompts, shape.table), array(shape.prompts), array(shape.prompts))
         return Program(function=programs.prefill, arguments=(model, weights, cache, array(shape.prompts, shape.chunk),
-                                                             where),
+                                                             where), mesh=mesh,
                        terms={"weights": on_device(weights), "cache": size}, beside=kept, tokens=number,
                        flops=flops.forward(model, number, config.prompt_length / 2, logits=False))
     state = programs.Rows(array(rows), array(rows), array(rows), array(rows), array(rows, kind=jnp.bool_),
                           array(rows, 2, kind=jnp.uint32), array(rows, shape.table))
     options = engine.decode_options(how, (0,) * 4) | {"limit": programs.SEGMENT, "floor": 0, "tile": 0}
-    return Program(function=programs.decode, arguments=(model, weights, state, cache, None), options=options,
+    return Program(function=programs.decode, arguments=(model, weights, state, cache, None), options=options, mesh=mesh,
                    terms={"weights": on_device(weights), "cache": size}, beside=kept, tokens=rows * programs.SEGMENT,
                    flops=flops.forward(model, rows * programs.SEGMENT, length),
                    least_bytes=(on_device(weights) + size) * programs.SEGMENT)

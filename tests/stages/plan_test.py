@@ -121,6 +121,20 @@ def test_decoding_on_tpus_is_the_paged_kernel_and_has_one_cache(config, tmp_path
     assert text.count("ragged_paged_attention_kernel") > 0
 
 
+@needs_libtpu
+def test_sampling_is_planned_where_it_runs(config, tmp_path):
+    only = dataclasses.replace(config, programs=("decode",))
+    (same,) = plan.run(only, tmp_path)["programs"]
+    four = MeshConfig(data=4, fsdp=1, tensor=2)
+    other = dataclasses.replace(only, rl=dataclasses.replace(only.rl, sampling_mesh=four))
+    (copies,) = plan.run(other, tmp_path)["programs"]
+    assert copies["terms"]["weights"] > 2 * same["terms"]["weights"]  # a copy on each pair of devices
+    assert copies["terms"]["beside"] == same["terms"]["beside"]
+    apart = dataclasses.replace(only, rl=dataclasses.replace(only.rl, overlap=True, sampling_devices=4))
+    (row,) = plan.run(apart, tmp_path)["programs"]
+    assert "beside" not in row["terms"]  # the trainer's state lies on other devices
+
+
 def test_what_cannot_be_planned_is_named(config, tmp_path):
     with pytest.raises(ValueError, match="programs='sfd': expected some of sft, rl"):
         plan.run(dataclasses.replace(config, programs=("sfd",)), tmp_path)
