@@ -17,9 +17,8 @@ to the same programs, whose small results (tokens, counts, who is done) come bac
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import math
+import functools
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -28,21 +27,14 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from libra_jax.model import cache as caches
-from libra_jax.model import paged, transformer
-from libra_jax.model.cache import PAGE, Where
+from libra_jax.model.cache import PAGE
 from libra_jax.model.config import ModelConfig
-from libra_jax.parallel import rules
 from libra_jax.sampling import batches, filters, programs
+from libra_jax.sampling import store as stores
 from libra_jax.sampling.demand import Demand
 from libra_jax.sampling.programs import SEGMENT, Rows
-from libra_jax.sampling.schedule import Fill, Schedule
+from libra_jax.sampling.schedule import Schedule
 from libra_jax.sampling.watch import Acceptance, Watch
-
-CHUNK = 512  # most tokens of a prompt that are prefilled at once
-COPIES = 8  # pages that a device copies at once
-PROMPTS = 4  # prompts that a device prefills at once, in every run, since products of other shapes have other bits
-CALIBRATION = 8  # prompts that the scales of an 8-bit cache are measured on
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -172,15 +164,14 @@ def generate(
     ids = range(len(prompts)) if ids is None else ids
     numbers = range(first_sample, first_sample + config.num_samples)
     wanted = [numbers[max(0, skip - index * len(numbers)):] for index in range(len(prompts))]
-    return _stream(model_config, params, config, prompts, budgets, longest, ids, wanted, stop_ids, acceptance, progress,
-                   mesh)
+    make = functools.partial(_Run, model_config, params, config, prompts, budgets, longest, ids, wanted, stop_ids,
+                             acceptance, progress, mesh)
+    return _stream(make) if any(wanted) else iter(())
 
 
-def _stream(model_config, params, config, prompts, budgets, longest, ids, wanted, stop_ids, acceptance, progress, mesh
-            ) -> Iterator[Sample]:
-    if any(wanted):
-        yield from _Run(model_config, params, config, prompts, budgets, longest, ids, wanted, stop_ids, acceptance,
-                        progress, mesh).samples()
+def _stream(make: Callable[[], _Run]) -> Iterator[Sample]:
+    """Nothing is placed on the devices before the first sample is asked for."""
+    yield from make().samples()
 
 
 class _Run:
@@ -191,32 +182,30 @@ class _Run:
                  wanted: Sequence[Sequence[int]], stop_ids: Sequence[int], acceptance: Acceptance | None,
                  progress: Callable[[Progress], None] | None, mesh: jax.sharding.Mesh | None):
         self.config, self.prompts, self.ids, self.stop_ids = config, prompts, ids, frozenset(stop_ids)
-        self.acceptance, self.progress, self.mesh = acceptance, progress, mesh
+        self.acceptance, self.progress = acceptance, progress
         devices = jax.devices() if mesh is None else mesh.devices.flat
-        tensor = 1 if mesh is None else mesh.shape["tensor"]
-        self.model_config = for_devices(model_config, devices, tensor, config.cache_dtype)
-        self.params = params
-        self.ways = 1 if mesh is None else math.prod(mesh.shape[axis] for axis in rules.RULES["batch"])
-        if mesh is not None:
-            self.params = jax.device_put(params, transformer.shardings(model_config, mesh))
+        model_config = stores.for_devices(model_config, devices, 1 if mesh is None else mesh.shape["tensor"],
+                                          config.cache_dtype)
+        ways = stores.num_ways(mesh)
         self.started = time.monotonic()
-        self.programs: set[tuple] = set()
+        self.programs: set[str] = set()
         self.num_tokens = self.num_finished = self.num_right = self.num_given_up = 0
         self.complete: set[int] = set()  # prompts of which it is settled what is wanted
         self.num_total = sum(map(bool, wanted)) if acceptance else sum(map(len, wanted))
         self.tile = batches.tile(model_config.model_size) if mesh is None and devices[0].platform == "cpu" else 0
-        self.sizes = batches.sizes(config.batch_size, self.ways, self.tile)
-        shape = shapes(config, max(longest, *map(len, prompts)), config.max_new_tokens, self.sizes[0], self.ways)
+        self.sizes = batches.sizes(config.batch_size, ways, self.tile)
+        shape = stores.shapes(self.sizes[0], ways, max(longest, *map(len, prompts)), config.max_new_tokens,
+                              config.cache_tokens)
         needed = max((len(prompt) + budget - 2) // PAGE + 1 for prompt, budget in zip(prompts, budgets, strict=True))
-        if shape.num_pages // self.ways <= needed:
-            raise ValueError(f"cache_tokens={config.cache_tokens}: a device of {self.ways} holds "
-                             f"{shape.num_pages // self.ways} pages of {PAGE} positions, and the longest sample may "
-                             f"need {needed} and one to spare; expected at least {(needed + 1) * PAGE * self.ways}")
-        self.shape = shape
+        if shape.num_pages // ways <= needed:
+            raise ValueError(f"cache_tokens={config.cache_tokens}: a device of {ways} holds "
+                             f"{shape.num_pages // ways} pages of {PAGE} positions, and the longest sample may "
+                             f"need {needed} and one to spare; expected at least {(needed + 1) * PAGE * ways}")
+        self.store = stores.Store(model_config, params, shape, mesh, config.cache_dtype)
         self.demand = Demand(wanted, acceptance.enough if acceptance else 0)
         self.schedule = Schedule(self.demand, [len(prompt) for prompt in prompts], budgets, num_rows=self.sizes[0],
-                                 ways=self.ways, num_pages=shape.num_pages // self.ways,
-                                 prompts_a_fill=shape.prompts // self.ways)
+                                 ways=ways, num_pages=shape.num_pages // ways,
+                                 prompts_a_fill=shape.prompts // ways)
         rows = self.sizes[0]
         self.rows = Rows(token=np.zeros(rows, np.int32), position=np.zeros(rows, np.int32),
                          count=np.zeros(rows, np.int32), most=np.ones(rows, np.int32), done=np.ones(rows, bool),
@@ -227,10 +216,8 @@ class _Run:
 
     def samples(self) -> Iterator[Sample]:
         """Runs, and yields samples in order."""
-        with self._placed():
-            self.cache = self._cache(self.shape.num_pages, self.config.cache_dtype)
         if self.config.cache_dtype == "int8":
-            self.cache = self.cache._replace(scale=self._scale())
+            self.store.calibrate(self.prompts)
         ordered = self._in_order()
         while True:
             self._fill()
@@ -248,8 +235,10 @@ class _Run:
             fill = self.schedule.fill()
             if not fill.rows:
                 break
-            self._prefill([[(self.prompts[prompt][:-1], pages) for prompt, pages in mine] for mine in fill.prompts])
-            self._copy(fill)
+            self.store.prefill([[(self.prompts[prompt][:-1], pages) for prompt, pages in mine]
+                                for mine in fill.prompts])
+            self.store.copy(fill.copies)
+            self.programs |= {name for name, some in (("prefill", fill.prompts), ("copy", fill.copies)) if any(some)}
             self._begin(fill.rows)
         size = next((size for size in reversed(self.sizes) if size >= len(self.schedule.live())), self.sizes[0])
         packs = size < len(self.schedule.rows) or (self.tile and not self._more())
@@ -286,10 +275,11 @@ class _Run:
         else:
             floor = max((size for size in self.sizes if size < len(self.rows.token)), default=0)
             floor = min(floor, len(live) - 1) if floor else 0  # a device may still have too many to shrink
-        self.programs.add(("decode", len(self.rows.token)))
-        with self._placed():
-            self.cache, found = programs.decode(
-                self.model_config, self.params, self.rows, self.cache, self._watch(), limit=SEGMENT,
+        self.programs.add(f"decode {len(self.rows.token)}")
+        store = self.store
+        with store.placed():
+            store.cache, found = programs.decode(
+                store.model_config, store.params, self.rows, store.cache, self._watch(), limit=SEGMENT,
                 floor=max(0, floor), tile=self.tile, **decode_options(self.config, tuple(self.stop_ids)))
         found = jax.device_get(found)
         before = self.rows.count
@@ -362,39 +352,6 @@ class _Run:
 
         return ready
 
-    def _prefill(self, prompts: list[list[tuple[Sequence[int], list[int]]]]) -> None:
-        """Writes prompts [ways][.] of (tokens, pages) to the cache, chunk by chunk."""
-        longest = max((len(tokens) for mine in prompts for tokens, _ in mine), default=0)
-        size, share = self.shape.chunk, self.shape.prompts // self.ways
-        table = np.zeros((self.shape.prompts, self.shape.table), np.int32)
-        for index, mine in enumerate(prompts):
-            for place, (_, pages) in enumerate(mine):
-                table[index * share + place, : len(pages)] = pages
-        for start in range(0, longest, size):
-            tokens = np.zeros((self.shape.prompts, size), np.int32)
-            count = np.zeros(self.shape.prompts, np.int32)
-            for index, mine in enumerate(prompts):
-                for place, (whole, _) in enumerate(mine):
-                    part = whole[start : start + size]
-                    tokens[index * share + place, : len(part)] = part
-                    count[index * share + place] = len(part)
-            self.programs.add(("prefill", *tokens.shape))
-            where = Where(table, np.where(count > 0, start, 0).astype(np.int32), count)
-            with self._placed():
-                self.cache = programs.prefill(self.model_config, self.params, self.cache, tokens, where)
-
-    def _copy(self, fill: Fill) -> None:
-        most = max(map(len, fill.copies))
-        for start in range(0, most, COPIES):
-            source = np.zeros((self.ways, COPIES), np.int32)
-            target = np.full((self.ways, COPIES), self.shape.num_pages, np.int32)
-            for index, mine in enumerate(fill.copies):
-                for place, (a, b) in enumerate(mine[start : start + COPIES]):
-                    source[index, place], target[index, place] = a, b
-            self.programs.add(("copy_pages",))
-            with self._placed():
-                self.cache = programs.copy_pages(self.model_config, self.cache, source, target)
-
     def _watch(self) -> Watch | None:
         if self.acceptance is None:
             return None
@@ -409,41 +366,8 @@ class _Run:
         return Watch(self.matched, verdict, prompt, sample, before,
                      np.int32(-1 if accepted.close_id is None else accepted.close_id), np.int32(accepted.enough))
 
-    def _cache(self, num_pages: int, dtype: str) -> caches.Cache:
-        scale = None
-        if dtype == "int8":
-            config = self.model_config
-            scale = np.ones((config.num_layers, 2, config.num_kv_heads, config.head_size), np.float32)
-        layout = None if self.mesh is None else caches.shardings(self.model_config, self.mesh, num_pages, dtype)
-        return jax.jit(caches.init, static_argnums=(0, 1, 2), out_shardings=layout)(
-            self.model_config, num_pages, dtype, scale)
-
-    def _scale(self) -> jax.Array:
-        """The scales of 8-bit pages, by the first chunks of some prompts, the same ones for every batch size."""
-        kept, self.cache = self.cache, None
-        number = self.shape.prompts
-        chosen = [self.prompts[index * (len(self.prompts) - 1) // max(1, CALIBRATION - 1)][: self.shape.chunk]
-                  for index in range(CALIBRATION)]
-        pages = -(-self.shape.chunk // PAGE)
-        share = number // self.ways
-        largest = []
-        for start in range(0, CALIBRATION, share):
-            part = [(tokens, list(range(place * pages, place * pages + -(-len(tokens) // PAGE))))
-                    for place, tokens in enumerate(chosen[start : start + share])]
-            with self._placed():
-                self.cache = self._cache(share * pages * self.ways, "")
-            self._prefill([part] * self.ways)
-            with self._placed():
-                largest.append(jax.jit(caches.scales)(self.cache))
-        self.cache = kept
-        scale = np.max([jax.device_get(each) for each in largest], axis=0)
-        return scale if self.mesh is None else jax.device_put(scale, kept.scale.sharding)
-
     def _more(self) -> bool:
         return self.demand.more() or any(held is not None and held.left for held in self.schedule.held)
-
-    def _placed(self) -> contextlib.AbstractContextManager:
-        return contextlib.nullcontext() if self.mesh is None else jax.set_mesh(self.mesh)
 
     def _report(self) -> None:
         if self.progress:
@@ -453,34 +377,6 @@ class _Run:
                 unit="prompts" if self.acceptance else "samples", num_finished=self.num_finished,
                 num_right=self.num_right, num_given_up=self.num_given_up,
                 num_preempted=self.schedule.num_preempted))
-
-
-@dataclasses.dataclass(frozen=True)
-class Shapes:
-    """Of the programs of a run: `prompts` prefilled at once, tokens of a `chunk`, width of a `table`, `num_pages`."""
-
-    prompts: int
-    chunk: int
-    table: int
-    num_pages: int
-
-
-def shapes(config: SamplingConfig, prompt_length: int, max_new_tokens: int, num_rows: int, ways: int) -> Shapes:
-    """The shapes for prompts and continuations of at most these lengths, on `ways` groups of devices."""
-    table = -(-batches.bucket(prompt_length + max_new_tokens) // PAGE)
-    held = -(-batches.bucket(prompt_length) // PAGE)  # a prompt that waits for rows, on each
-    pages = num_rows * table + ways * held
-    if config.cache_tokens:
-        pages = min(pages, config.cache_tokens // (PAGE * ways) * ways)
-    return Shapes(prompts=ways * PROMPTS, chunk=min(CHUNK, batches.bucket(prompt_length)), table=table, num_pages=pages)
-
-
-def for_devices(config: ModelConfig, devices: Sequence[jax.Device], tensor: int, cache_dtype: str) -> ModelConfig:
-    """The model as it samples there: with the TPU's attention kernel, where its shape suits that, else without."""
-    heads = config.num_kv_heads
-    suits = paged.suits_kernel(heads if heads % tensor else heads // tensor, config.head_size,
-                               cache_dtype or config.dtype)
-    return dataclasses.replace(config, attention="splash" if devices[0].platform == "tpu" and suits else "xla")
 
 
 def decode_options(config: SamplingConfig, stop_ids: Sequence[int]) -> dict[str, Any]:

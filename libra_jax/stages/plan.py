@@ -30,6 +30,7 @@ from libra_jax.model.published import PUBLISHED
 from libra_jax.parallel import hlo, rules, topologies
 from libra_jax.parallel import mesh as meshes
 from libra_jax.sampling import batches, engine, programs
+from libra_jax.sampling import store as stores
 from libra_jax.stages import drawing, rl, sft
 from libra_jax.train import optimizer as optimizers
 from libra_jax.train import run as training
@@ -190,9 +191,9 @@ def _sampling(name: str, config: rl.Config, model: ModelConfig, mesh: jax.shardi
               ) -> Program:
     """Prefill of a chunk of prompts, or the decode loop of all rows, whose cache is as large as it may become."""
     how = config.sampling
-    model = engine.for_devices(model, mesh.devices.flat, mesh.shape["tensor"], how.cache_dtype)
+    model = stores.for_devices(model, mesh.devices.flat, mesh.shape["tensor"], how.cache_dtype)
     rows = batches.sizes(how.batch_size, _ways(mesh))[0]
-    shape = engine.shapes(how, config.prompt_length, how.max_new_tokens, rows, _ways(mesh))
+    shape = stores.shapes(rows, _ways(mesh), config.prompt_length, how.max_new_tokens, how.cache_tokens)
     scale = None
     if how.cache_dtype == "int8":
         scale = jnp.ones((model.num_layers, 2, model.num_kv_heads, model.head_size), jnp.float32)

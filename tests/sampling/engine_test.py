@@ -8,7 +8,7 @@ import pytest
 from libra_jax.model import transformer
 from libra_jax.model.config import ModelConfig
 from libra_jax.parallel import mesh as meshes
-from libra_jax.sampling import engine, programs
+from libra_jax.sampling import engine, programs, store
 from libra_jax.sampling.engine import SamplingConfig, generate
 from libra_jax.sampling.watch import Acceptance
 
@@ -111,7 +111,7 @@ def test_long_prompts_are_prefilled_in_chunks_and_their_pages_shared(params, mon
         np.testing.assert_allclose(sample.logprobs, expected, atol=1e-4)
     calls = []
     prefill = programs.prefill
-    monkeypatch.setattr(engine, "CHUNK", 64)
+    monkeypatch.setattr(store, "CHUNK", 64)
     monkeypatch.setattr(programs, "prefill", lambda *args: (calls.append(args[4].count), prefill(*args))[1])
     again = run(params, long, num_samples=4)
     assert tokens(again) == tokens(whole)
