@@ -24,6 +24,7 @@ from libra_jax.model.config import ModelConfig
 from libra_jax.objectives import grpo
 from libra_jax.parallel import mesh as meshes
 from libra_jax.sampling import engine, entrance
+from libra_jax.train import preemption
 from libra_jax.train import run as training
 from libra_jax.train import step as steps
 
@@ -161,6 +162,7 @@ class Drawer:
         return groups, measured | {"steps_behind": float(behind)}
 
     def _look(self, _: engine.Progress) -> None:
+        preemption.look()
         if self.closed.is_set():
             raise RuntimeError("drawing was ended")
 

@@ -22,8 +22,9 @@ def fit(state: TrainState, step: Callable, batch_at: Callable[[int, Any], dict],
     """Runs until `num_steps` batches are done, from the newest whole checkpoint in `workdir`/checkpoints if any.
 
     `batch_at(n, params)` gives the host batch number n (from 0) as a pure function of n and, for RL, of the parameters
-    before it; entries that start with "metric/" are logged instead of being fed. Each batch is cut into `updates`
-    equal parts of its rows, one optimizer step each; metrics are their mean (or largest, by name: train/step.py).
+    before it; entries that start with "metric/" are logged instead of being fed. Where it takes long it calls
+    preemption.look() now and then, and is left half done after a SIGTERM. Each batch is cut into `updates` equal parts
+    of its rows, one optimizer step each; metrics are their mean (or largest, by name: train/step.py).
     `save_every` 0: no checkpoints, but for that of a SIGTERM, after which the run saves, raises preemption.Preempted
     and goes on when it is started again.
     ValueError when `max_skipped` steps in a row had a loss or gradient that is not finite: the last such batch of each
@@ -51,8 +52,7 @@ def fit(state: TrainState, step: Callable, batch_at: Callable[[int, Any], dict],
 
         for number in range(first, num_steps):
             try:
-                with notice.at_once():
-                    batch = batch_at(number, state.params)
+                batch = batch_at(number, state.params)
             except preemption.Preempted:
                 batch = None  # and what it was making is let go of, before anything else
             if batch is None:

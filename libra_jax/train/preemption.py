@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import threading
-from collections.abc import Iterator
 
 import jax
 import numpy as np
@@ -20,35 +18,26 @@ class Preempted(SystemExit):
 
 
 class Notice:
-    """While entered, a SIGTERM is noted instead of ending the process; only the main thread of a process hears it."""
+    """While entered, a SIGTERM is noted instead of ending the process; only the main thread of a process hears it.
+
+    The signal is only ever noted, never raised as an exception where it happens to arrive: that may be inside a library
+    (TensorFlow's iterators, for one, then leave a broken heap).
+    """
 
     def __init__(self):
         self.asked = False
-        self._at_once = False
 
     def __enter__(self) -> Notice:
         self._hears = threading.current_thread() is threading.main_thread()
         if self._hears:
             self._previous = signal.signal(signal.SIGTERM, self._note)
+        _entered.append(self)
         return self
 
     def __exit__(self, *_) -> None:
+        _entered.remove(self)
         if self._hears:  # a handler that was not set from Python cannot be put back from it
             signal.signal(signal.SIGTERM, signal.SIG_DFL if self._previous is None else self._previous)
-
-    @contextlib.contextmanager
-    def at_once(self) -> Iterator[None]:
-        """Work that may be left half done (drawing samples takes minutes): Preempted is raised in the midst of it.
-
-        Only where one process runs: several could not leave off at the same place.
-        """
-        self._at_once = jax.process_count() == 1
-        try:
-            if self._at_once and self.asked:
-                raise Preempted
-            yield
-        finally:
-            self._at_once = False
 
     def agreed(self) -> bool:
         """Whether any process was asked to stop; all of them call this after the same step."""
@@ -58,6 +47,15 @@ class Notice:
 
     def _note(self, *_) -> None:
         self.asked = True
-        if self._at_once:
-            self._at_once = False  # a second signal does not disturb the saving
-            raise Preempted
+
+
+_entered: list[Notice] = []
+
+
+def look() -> None:
+    """For long work that may be left half done, in any thread: raises Preempted if this process was asked to stop.
+
+    Only where one process runs: several could not leave off at the same place.
+    """
+    if jax.process_count() == 1 and any(notice.asked for notice in _entered):
+        raise Preempted

@@ -1,4 +1,6 @@
 import dataclasses
+import os
+import signal
 
 import jax
 import numpy as np
@@ -10,7 +12,7 @@ from libra_jax.parallel.mesh import MeshConfig
 from libra_jax.records import JudgingExample
 from libra_jax.sampling.engine import Sample, SamplingConfig
 from libra_jax.stages import drawing, rl
-from libra_jax.train import metrics
+from libra_jax.train import metrics, preemption
 from libra_jax.train import run as training
 from libra_jax.train.optimizer import OptimizerConfig
 
@@ -147,6 +149,29 @@ def test_drawing_ahead_is_one_step_behind_and_resumes_exactly(config, tmp_path):
         rl.train(ahead, PROMPTS, (), dies, tmp_path / "cut")
     rl.train(ahead, PROMPTS, (), dies, tmp_path / "cut")
     assert metrics.read(tmp_path / "cut" / "metrics.jsonl") == whole
+
+
+@pytest.mark.parametrize("where", [{}, {"overlap": True, "sampling_devices": 4}])
+def test_a_draw_is_left_in_the_midst_at_a_sigterm(config, tmp_path, monkeypatch, where):
+    config = dataclasses.replace(config, **where, sampling=dataclasses.replace(config.sampling, max_new_tokens=200))
+    rl.train(config, PROMPTS, (), low_tokens, tmp_path / "whole")
+    generate, rewarded = drawing.engine.generate, []
+
+    def signalled(*args, progress, **options):
+        def first(seen):
+            assert seen.num_finished == 0
+            os.kill(os.getpid(), signal.SIGTERM)
+            progress(seen)
+
+        return generate(*args, progress=first, **options)
+
+    monkeypatch.setattr(drawing.engine, "generate", signalled)
+    with pytest.raises(preemption.Preempted):
+        rl.train(config, PROMPTS, (), lambda *given: rewarded.append(given), tmp_path / "cut")
+    assert not rewarded, "the draw went on to its end"
+    monkeypatch.undo()
+    rl.train(config, PROMPTS, (), low_tokens, tmp_path / "cut")
+    assert metrics.read(tmp_path / "cut" / "metrics.jsonl") == metrics.read(tmp_path / "whole" / "metrics.jsonl")
 
 
 @pytest.mark.parametrize("change, message", [
