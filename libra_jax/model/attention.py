@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel, splash_attention_mask
 from jax.sharding import NamedSharding, PartitionSpec
 
+from libra_jax.model import packed
 from libra_jax.model.config import ModelConfig
 from libra_jax.parallel import rules
 
@@ -54,6 +55,8 @@ def plain(config: ModelConfig, q: jax.Array, k: jax.Array, v: jax.Array, view: V
     """The reference, for scaled q. Rows of more than two blocks are done block by block, and again for the gradient."""
     b, t, n, h = q.shape
     q = q.reshape(b, t, k.shape[2], -1, h)
+    if view.segment_ids is not None and rules.mesh() is None and jax.default_backend() == "cpu" and packed.block(t):
+        return packed.attend(config, q, k, v, view.segment_ids, view.window).reshape(b, t, n, h)
     if t <= 2 * BLOCK or t % BLOCK:
         return _grouped(config, q, k, v, _allowed(view, jnp.arange(t), jnp.arange(t), view.segment_ids)
                         ).reshape(b, t, n, h)

@@ -36,6 +36,19 @@ def stream(x: jax.Array, decoding: bool, *, whole: bool = False) -> jax.Array:
     return rules.constrain(x, axes)
 
 
+def product(config: ModelConfig, x: jax.Array, weight: nnx.Param, axes: int = 1) -> jax.Array:
+    """The last `axes` axes of x [B, T, ...] with the first ones of the weight, taken in x's dtype.
+
+    On one device as a product of two matrices: for more axes XLA copies the operands of the weight's gradient on CPUs.
+    """
+    matrix, exact = weight[...].astype(x.dtype), precision(config)
+    if rules.mesh() is not None:
+        return jnp.tensordot(x, matrix, axes, precision=exact)
+    inner, outer = matrix.shape[:axes], matrix.shape[axes:]
+    y = jnp.matmul(x.reshape(-1, math.prod(inner)), matrix.reshape(math.prod(inner), -1), precision=exact)
+    return y.reshape(*x.shape[:-axes], *outer)
+
+
 class RMSNorm(nnx.Module):
     """x / rms(x) * w over the last axis, in float32; Gemma's form multiplies by (1 + w)."""
 
@@ -114,7 +127,7 @@ class Attention(nnx.Module):
             self.k_norm = RMSNorm(config, h, "head")
 
     def _project(self, x: jax.Array, weight: nnx.Param, bias: nnx.Param | None, heads: str) -> jax.Array:
-        y = jnp.einsum("btd,dnh->btnh", x, weight[...].astype(x.dtype), precision=precision(self.config))
+        y = product(self.config, x, weight)
         y = rules.constrain(y, ("batch", "time", heads, "head"))
         return y if bias is None else y + bias[...].astype(x.dtype)
 
@@ -135,7 +148,7 @@ class Attention(nnx.Module):
         else:
             out, cache = paged.attend(config, q, k, v, cache, layer, where, view.window)
         out = rules.constrain(out, ("batch", "time", "heads", "head"))
-        out = jnp.einsum("btnh,nhd->btd", out, self.o[...].astype(x.dtype), precision=precision(config))
+        out = product(config, out, self.o, 2)
         return out + self.o_bias[...].astype(x.dtype) if config.output_bias else out, cache
 
 
@@ -151,13 +164,12 @@ class FeedForward(nnx.Module):
 
     def __call__(self, x: jax.Array, decoding: bool) -> jax.Array:
         """x [B, T, D] -> [B, T, D]."""
-        exact = precision(self.config)
         x = stream(x, decoding, whole=True)
-        gate = jnp.einsum("btd,df->btf", x, self.gate[...].astype(x.dtype), precision=exact)
-        up = jnp.einsum("btd,df->btf", x, self.up[...].astype(x.dtype), precision=exact)
+        gate = product(self.config, x, self.gate)
+        up = product(self.config, x, self.up)
         gate = jax.nn.silu(gate) if self.config.activation == "silu" else jax.nn.gelu(gate, approximate=True)
         hidden = rules.constrain(gate * up, ("rows" if decoding else "batch", "time", "feedforward"))
-        return jnp.einsum("btf,fd->btd", hidden, self.down[...].astype(x.dtype), precision=exact)
+        return product(self.config, hidden, self.down)
 
 
 class Block(nnx.Module):

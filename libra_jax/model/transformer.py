@@ -172,20 +172,23 @@ def _logits(config: ModelConfig, decoder: Decoder, x: jax.Array) -> jax.Array:
 
 def token_logprobs(config: ModelConfig, params: Params, tokens: jax.Array, *, positions: jax.Array,
                    segment_ids: jax.Array | None = None, temperature: float | jax.Array = 1.0,
-                   chunk: int = 0) -> jax.Array:
+                   chunk: int = 0, wanted: jax.Array | None = None) -> jax.Array:
     """[B, T] float32: entry t = log p(tokens[t] | tokens before it in its segment), of logits / temperature.
 
-    The first entry of a row and of each segment, and padding (segment 0), are 0. `chunk` as in vocabulary.logprobs.
+    The first entry of a row and of each segment, padding (segment 0), and tokens of which `wanted` [B, T] is False are
+    0, and cost no logits. `chunk` as in vocabulary.logprobs.
     """
     decoder = bind(config, params)
     x, _ = decoder.hidden(tokens, positions, segment_ids)
-    targets = jnp.roll(tokens, -1, axis=1)  # the last column is dropped again below
-    scored = vocabulary.logprobs(config, decoder.output_weight(), x, targets, temperature, chunk)
-    logprobs = jnp.pad(scored[:, :-1], ((0, 0), (1, 0)))
-    if segment_ids is None:
-        return logprobs
-    inside = (segment_ids > 0) & (segment_ids == jnp.pad(segment_ids[:, :-1], ((0, 0), (1, 0))))
-    return jnp.where(inside, logprobs, 0.0)
+    inside = jnp.arange(tokens.shape[1]) > 0
+    if segment_ids is not None:
+        inside = inside & (segment_ids > 0) & (segment_ids == jnp.roll(segment_ids, 1, axis=1))
+    inside = jnp.broadcast_to(inside, tokens.shape)
+    inside = inside if wanted is None else inside & wanted
+    # What stands at a position is of the token after it.
+    scored = vocabulary.logprobs(config, decoder.output_weight(), x, jnp.roll(tokens, -1, axis=1), temperature, chunk,
+                                 jnp.roll(inside, -1, axis=1))
+    return jnp.roll(scored, 1, axis=1)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -2,13 +2,14 @@
 
 Each device holds a share of the table: some tokens (mesh axis tensor) and some of their features (fsdp). No table is
 gathered to embed: a device looks up its share for the rows of its fsdp neighbours, and they swap. For the
-log-probabilities each device makes the logits of its own tokens alone, `chunk` positions at a time; a maximum and two
+log-probabilities each device makes the logits of its own tokens alone, some positions at a time; a maximum and two
 sums over tensor join them (Megatron-LM, arXiv 1909.08053, section 3). Axis letters as in libra_jax/model/__init__.py.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -57,12 +58,13 @@ def logits(config: ModelConfig, weight: jax.Array, x: jax.Array) -> jax.Array:
 
 
 def logprobs(config: ModelConfig, weight: jax.Array, x: jax.Array, targets: jax.Array, temperature: jax.Array | float,
-             chunk: int) -> jax.Array:
+             chunk: int, wanted: jax.Array | None = None) -> jax.Array:
     """[B, T] float32: log p(targets) by softmax(logits / temperature) of x [B, T, D].
 
-    `chunk` > 0 holds logits of so many positions of each row at a time, in the gradient too, where they are computed
-    again; the gradient of the weight is summed in float32. Not differentiable in temperature. ValueError when chunk
-    does not divide the positions that a device holds.
+    Where `wanted` [B, T] is False no logits are made, and the result is 0 (prompts and padding cost nothing). A device
+    holds logits of `chunk` positions of each of its rows at a time, or of an eighth of them (chunk=0), in the gradient
+    too, where they are computed again; the gradient of the weight is summed in float32. Not differentiable in
+    temperature.
     """
     axes = TABLE if config.tie_embeddings else TABLE[::-1]
     w, rows = rules.fit(axes, weight.shape), rules.fit(("batch", "time"), targets.shape)
@@ -72,28 +74,42 @@ def logprobs(config: ModelConfig, weight: jax.Array, x: jax.Array, targets: jax.
         fsdp, w = None, PartitionSpec(*(entry if entry == vocabulary else None for entry in w))
     varying = tuple(sorted(used | ({vocabulary} if vocabulary else set())))  # what differs between devices of these
     temperature = jnp.asarray(temperature, jnp.float32)
+    wanted = jnp.ones(targets.shape, bool) if wanted is None else wanted
 
-    def local(weight, x, targets, temperature):
+    def local(weight, x, targets, wanted, temperature):
         # Gradients are each device's own in _logprobs, and summed over the mesh on their way out.
         weight, temperature = _vary(weight, varying, w), _vary(temperature, varying, ())
         x, targets = _vary(x, varying, rows), _vary(targets, varying, rows)
-        size = chunk if 0 < chunk < targets.shape[1] else targets.shape[1]
-        if targets.shape[1] % size:
-            raise ValueError(f"chunk={chunk} does not divide the {targets.shape[1]} positions of a row that a device "
-                             "holds")
-        return _logprobs(config, (vocabulary, fsdp, varying), size, weight, x, targets, temperature)
+        size = math.ceil(targets.size / 8) if not chunk else min(chunk * targets.shape[0], targets.size)
+        order, parts = _in_parts(wanted.reshape(-1), size, tuple(sorted(used)))
+        found = _logprobs(config, (vocabulary, fsdp, varying), size, weight, x.reshape(-1, x.shape[-1]),
+                          targets.reshape(-1), order, parts, temperature)
+        return jnp.where(wanted, found.reshape(targets.shape), 0.0)
 
     if rules.mesh() is None:
-        return local(weight, x, targets, temperature)
-    return jax.shard_map(local, mesh=rules.mesh(), in_specs=(w, PartitionSpec(*rows, None), rows, PartitionSpec()),
-                         out_specs=rows)(weight, x, targets, temperature)
+        return local(weight, x, targets, wanted, temperature)
+    return jax.shard_map(local, mesh=rules.mesh(), in_specs=(w, PartitionSpec(*rows, None), rows, rows,
+                         PartitionSpec()), out_specs=rows)(weight, x, targets, wanted, temperature)
+
+
+def _in_parts(wanted: jax.Array, size: int, axes: tuple[str, ...]) -> tuple[jax.Array, jax.Array]:
+    """Of wanted [n]: its places with the wanted ones first, and n behind them up to a multiple of `size`; and how many
+    parts of `size` hold the wanted ones, the most of all devices along `axes`, so that all do as many."""
+    order = jnp.argsort(~wanted, stable=True).astype(jnp.int32)
+    order = jnp.pad(order, (0, -len(order) % size), constant_values=len(wanted))
+    parts = -(-jnp.sum(wanted, dtype=jnp.int32) // size)
+    return order, jax.lax.pmax(parts, axes) if axes else parts
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
-def _logprobs(config: ModelConfig, axes: tuple[str | None, str | None, tuple[str, ...]], chunk: int,
-              weight: jax.Array, x: jax.Array, targets: jax.Array, temperature: jax.Array) -> jax.Array:
-    """One device's part. `axes`: of the vocabulary, of the weight's model axis, and all that arrays vary on."""
-    return _forward(config, axes, chunk, weight, x, targets, temperature)[0]
+def _logprobs(config: ModelConfig, axes: tuple[str | None, str | None, tuple[str, ...]], size: int,
+              weight: jax.Array, x: jax.Array, targets: jax.Array, order: jax.Array, parts: jax.Array,
+              temperature: jax.Array) -> jax.Array:
+    """One device's part [n], of x [n, D] and targets [n]; 0 at places that are not in the first `parts` of `order`.
+
+    `axes`: of the vocabulary, of the weight's model axis, and all that arrays vary on.
+    """
+    return _forward(config, axes, size, weight, x, targets, order, parts, temperature)[0]
 
 
 def _gathered(config: ModelConfig, fsdp: str | None, weight: jax.Array, dtype: jnp.dtype) -> jax.Array:
@@ -101,56 +117,68 @@ def _gathered(config: ModelConfig, fsdp: str | None, weight: jax.Array, dtype: j
     return jax.lax.all_gather(weight, fsdp, axis=int(config.tie_embeddings), tiled=True) if fsdp else weight
 
 
-def _forward(config, axes, chunk, shard, x, targets, temperature):
-    vocabulary, fsdp, _ = axes
-    weight = _gathered(config, fsdp, shard, x.dtype)
-
-    def part(inputs):
-        x, targets = inputs
-        scores = logits(config, weight, x) / temperature
-        top = scores.max(axis=-1)
-        top = jax.lax.pmax(top, vocabulary) if vocabulary else top
-        total = jnp.exp(scores - top[..., None]).sum(axis=-1)
-        axis = 0 if config.tie_embeddings else 1
-        place, inside = _place(weight.shape[axis], targets, vocabulary)
-        chosen = jnp.where(inside, jnp.take_along_axis(scores, place[..., None], axis=-1)[..., 0], 0.0)
-        if vocabulary:
-            total, chosen = jax.lax.psum((total, chosen), vocabulary)
-        normaliser = top + jnp.log(total)
-        return chosen - normaliser, normaliser
-
-    values, normaliser = _in_chunks(part, chunk, x, targets)
-    return values, (shard, x, targets, temperature, normaliser)
-
-
-def _backward(config, axes, chunk, kept, gradient):
-    shard, x, targets, temperature, normaliser = kept
+def _forward(config, axes, size, shard, x, targets, order, parts, temperature):
     vocabulary, fsdp, varying = axes
     weight = _gathered(config, fsdp, shard, x.dtype)
     axis = 0 if config.tie_embeddings else 1
 
-    def add(total, inputs):
-        x, targets, normaliser, gradient = inputs
-        scores, pull = jax.vjp(lambda x: logits(config, weight, x), x)
-        place, inside = _place(weight.shape[axis], targets, vocabulary)
-        hit = (jnp.arange(weight.shape[axis]) == place[..., None]) & inside[..., None]
-        slope = gradient[..., None] / temperature * (hit - jnp.exp(scores / temperature - normaliser[..., None]))
-        (to_x,) = pull(slope)
+    def part(number, found):
+        places = jax.lax.dynamic_slice_in_dim(order, number * size, size)
+        scores = logits(config, weight, _take(x, places)) / temperature
+        top = scores.max(axis=-1)
+        top = jax.lax.pmax(top, vocabulary) if vocabulary else top
+        total = jnp.exp(scores - top[:, None]).sum(axis=-1)
+        place, inside = _place(weight.shape[axis], _take(targets, places), vocabulary)
+        chosen = jnp.where(inside, jnp.take_along_axis(scores, place[:, None], axis=-1)[:, 0], 0.0)
+        if vocabulary:
+            total, chosen = jax.lax.psum((total, chosen), vocabulary)
+        normaliser = top + jnp.log(total)
+        return tuple(each.at[places].set(values, mode="drop")
+                     for each, values in zip(found, (chosen - normaliser, normaliser), strict=True))
+
+    along = tuple(name for name in varying if name != vocabulary)
+    empty = _vary(jnp.zeros(targets.shape, jnp.float32), along, ())
+    values, normaliser = jax.lax.fori_loop(0, parts, part, (empty, empty))
+    return values, (shard, x, targets, order, parts, temperature, normaliser)
+
+
+def _backward(config, axes, size, kept, gradient):
+    shard, x, targets, order, parts, temperature, normaliser = kept
+    vocabulary, fsdp, varying = axes
+    weight = _gathered(config, fsdp, shard, x.dtype)
+    axis = 0 if config.tie_embeddings else 1
+
+    def add(number, found):
+        to_weight, to_x = found
+        places = jax.lax.dynamic_slice_in_dim(order, number * size, size)
+        here = _take(x, places)
+        scores, pull = jax.vjp(lambda x: logits(config, weight, x), here)
+        place, inside = _place(weight.shape[axis], _take(targets, places), vocabulary)
+        hit = (jnp.arange(weight.shape[axis]) == place[:, None]) & inside[:, None]
+        share = jnp.exp(scores / temperature - _take(normaliser, places)[:, None])
+        weighs = jnp.where(places < len(targets), _take(gradient, places), 0.0)
+        slope = weighs[:, None] / temperature * (hit - share)
+        (more,) = pull(slope)
         if config.final_softcap:
             slope = slope * (1 - jnp.square(scores / config.final_softcap))
-        product = "btv,btd->vd" if config.tie_embeddings else "btv,btd->dv"
-        to_weight = jnp.einsum(product, slope.astype(x.dtype), x, precision=precision(config),
-                               preferred_element_type=jnp.float32)
-        return total + to_weight, to_x
+        product = "nv,nd->vd" if config.tie_embeddings else "nv,nd->dv"
+        to_weight += jnp.einsum(product, slope.astype(x.dtype), here, precision=precision(config),
+                                preferred_element_type=jnp.float32)
+        return to_weight, to_x.at[places].set(more, mode="drop")
 
-    cut = tuple(_cut(each, chunk) for each in (x, targets, normaliser, gradient))
-    to_weight, to_x = jax.lax.scan(add, _vary(jnp.zeros(weight.shape, jnp.float32), varying, ()), cut)
+    empty = tuple(_vary(jnp.zeros(*each), varying, ()) for each in ((weight.shape, jnp.float32), (x.shape, x.dtype)))
+    to_weight, to_x = jax.lax.fori_loop(0, parts, add, empty)
     if fsdp:  # in float32: more exact, and what the TPU compiler takes in a loop over parts of a batch
         to_weight = jax.lax.psum_scatter(to_weight, fsdp, scatter_dimension=int(config.tie_embeddings), tiled=True)
-    return to_weight.astype(shard.dtype), _join(to_x, x.shape), None, jnp.zeros_like(temperature)
+    return to_weight.astype(shard.dtype), to_x, None, None, None, jnp.zeros_like(temperature)
 
 
 _logprobs.defvjp(_forward, _backward)
+
+
+def _take(array: jax.Array, places: jax.Array) -> jax.Array:
+    """Rows of `array`; a place behind its end gives some row, whose result nobody keeps."""
+    return array.at[places].get(mode="clip")
 
 
 def _vary(array: jax.Array, varying: tuple[str, ...], spec: PartitionSpec | tuple[()]) -> jax.Array:
@@ -170,19 +198,3 @@ def _own(table: jax.Array, tokens: jax.Array, vocabulary: str | None) -> jax.Arr
     """The rows of this device's share of the table; zeros for tokens that lie in another's."""
     place, inside = _place(table.shape[0], tokens, vocabulary)
     return jnp.where(inside[..., None], table[place], 0.0)
-
-
-def _cut(array: jax.Array, chunk: int) -> jax.Array:
-    """[B, T, ...] -> [T / chunk, B, chunk, ...]."""
-    b, t = array.shape[:2]
-    return jnp.moveaxis(array.reshape(b, t // chunk, chunk, *array.shape[2:]), 1, 0)
-
-
-def _join(array: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    return jnp.moveaxis(array, 0, 1).reshape(shape)
-
-
-def _in_chunks(part, chunk: int, x: jax.Array, targets: jax.Array) -> tuple[jax.Array, ...]:
-    if chunk == targets.shape[1]:
-        return part((x, targets))
-    return tuple(_join(each, targets.shape) for each in jax.lax.map(part, (_cut(x, chunk), _cut(targets, chunk))))

@@ -119,8 +119,9 @@ def summed(model: ModelConfig, params: Any, rows: dict, chunk: int = 0) -> jax.A
     pairs, sides, length = rows["tokens"].shape
     positions = jnp.broadcast_to(jnp.arange(length), (pairs * sides, length))
     logprobs = transformer.token_logprobs(model, params, rows["tokens"].reshape(-1, length), positions=positions,
-                                          segment_ids=rows["segment_ids"].reshape(-1, length), chunk=chunk)
-    return jnp.where(rows["loss_mask"].reshape(-1, length), logprobs, 0.0).sum(axis=1).reshape(pairs, sides)
+                                          segment_ids=rows["segment_ids"].reshape(-1, length), chunk=chunk,
+                                          wanted=rows["loss_mask"].reshape(-1, length))
+    return logprobs.sum(axis=1).reshape(pairs, sides)
 
 
 def main(argv=None) -> int:

@@ -181,7 +181,8 @@ class Drawer:
         wanted |= {"plain_logprobs": (params, 1.0)} if heat != 1.0 else {}
         wanted |= {"reference_logprobs": (self.reference, heat)} if self.reference is not None else {}
         if wanted:
-            fed = steps.put({name: batch[name] for name in ("tokens", "positions", "segment_ids")}, self.mesh)
+            scored = ("tokens", "positions", "segment_ids", "loss_mask")
+            fed = steps.put({name: batch[name] for name in scored}, self.mesh)
             batch |= {name: steps.host_rows(self.score(of, fed, at)) for name, (of, at) in wanted.items()}
         batch["denominator"] = denominator
         return batch | {f"metric/{name}": value for name, value in metrics.items()}

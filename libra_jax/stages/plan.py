@@ -176,7 +176,7 @@ def build(name: str, config: Config, shape: ModelConfig, mesh: jax.sharding.Mesh
     if name == "score":
         rows *= config.rl.updates
         batch = {name: value for name, value in _batch(mesh, rows, length).items()
-                 if name in ("tokens", "positions", "segment_ids")}
+                 if name in ("tokens", "positions", "segment_ids", "loss_mask")}
         return Program(function=rl.scorer(config.rl, model, mesh), arguments=(weights, batch, 1.0), mesh=mesh,
                        terms={"weights": on_device(weights)}, beside=kept - reference, tokens=rows * length,
                        flops=flops.forward(model, rows * length, length / 2))

@@ -205,7 +205,8 @@ def check(config: Config, prompts: Sequence[Sequence[int]], train_devices: Seque
 
 def _logprobs(model: ModelConfig, params: Any, batch: dict, temperature: float, chunk: int) -> jax.Array:
     return transformer.token_logprobs(model, params, batch["tokens"], positions=batch["positions"],
-                                      segment_ids=batch["segment_ids"], temperature=temperature, chunk=chunk)
+                                      segment_ids=batch["segment_ids"], temperature=temperature, chunk=chunk,
+                                      wanted=batch["loss_mask"])
 
 
 def main(argv: Sequence[str] | None = None) -> int:

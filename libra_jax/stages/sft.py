@@ -92,7 +92,8 @@ def objective(config: Config) -> Callable[[ModelConfig], steps.LossFn]:
     def for_model(model: ModelConfig) -> steps.LossFn:
         def loss(params, batch):
             logprobs = transformer.token_logprobs(model, params, batch["tokens"], positions=batch["positions"],
-                                                  segment_ids=batch["segment_ids"], chunk=config.train.logit_chunk)
+                                                  segment_ids=batch["segment_ids"], chunk=config.train.logit_chunk,
+                                                  wanted=batch["loss_mask"])
             return sft.loss(logprobs, batch["loss_mask"], batch["denominator"])
         return loss
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -34,7 +33,7 @@ class TrainConfig:
       max_skipped: so many steps in a row without a finite loss and gradient, each of them skipped, end the run.
       compute_dtype, remat: of the model (model/config.py).
       attention: auto is splash attention on TPUs and xla elsewhere (model/attention.py).
-      logit_chunk: positions of a row whose logits are held at a time (a large vocabulary needs it); 0 for all.
+      logit_chunk: positions of each row whose logits are held at a time; 0: an eighth of all.
       seed: of the order of the data.
     """
 
@@ -92,9 +91,9 @@ def as_trained(model: ModelConfig, config: TrainConfig, mesh: jax.sharding.Mesh)
 
 
 def round_up(length: int, config: TrainConfig) -> int:
-    """The length of the rows that hold `length` tokens, in parts that logits and (on TPUs) attention divide."""
+    """The length of the rows that hold `length` tokens, in parts that (on TPUs) attention divides."""
     splash = config.attention.startswith("splash") or (config.attention == "auto" and jax.default_backend() == "tpu")
-    unit = math.lcm(LANES if splash else 16, config.logit_chunk or 1) * max(config.mesh.sequence, 1)
+    unit = (LANES if splash else 16) * max(config.mesh.sequence, 1)
     return -(-length // unit) * unit
 
 

@@ -58,13 +58,14 @@ def test_token_logprobs_are_the_log_softmax_of_the_token_before():
         for t in (1, 2, 3, 4, 6, 7, 8, 9):
             scaled = logits[row, t - 1] / 0.7
             expected[row, t] = scaled[TOKENS[row, t]] - np.log(np.sum(np.exp(scaled)))
-    for chunk in (0, 4):
+    for chunk in (0, 4, 5, 100):
         run = jax.jit(functools.partial(transformer.token_logprobs, QWEN3, temperature=0.7, chunk=chunk))
         found = run(params, TOKENS, positions=POSITIONS, segment_ids=segments)
         assert found.dtype == jnp.float32
         np.testing.assert_allclose(found, expected, atol=1e-5)
-    with pytest.raises(ValueError, match="chunk=5 does not divide"):
-        transformer.token_logprobs(QWEN3, params, TOKENS, positions=POSITIONS, chunk=5)
+        for wanted in (TOKENS % 3 == 0, jnp.zeros(TOKENS.shape, bool)):
+            found = run(params, TOKENS, positions=POSITIONS, segment_ids=segments, wanted=wanted)
+            np.testing.assert_allclose(found, np.where(wanted, expected, 0), atol=1e-5)
 
 
 def gradient(config, params, tokens, positions, segments, chunk=0):
