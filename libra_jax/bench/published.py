@@ -63,7 +63,7 @@ def resolve(path: str | os.PathLike) -> pathlib.Path:
         return pathlib.Path(huggingface_hub.snapshot_download(
             name, repo_type="dataset", revision=revision, allow_patterns=[f"*{suffix}" for suffix in SUFFIXES]))
     except Exception as error:  # of the Hub, of its HTTP library or of the network; they share no class
-        why = str(error).strip().partition("\n")[0] or type(error).__name__
+        why = " ".join(str(error).split())[:500] or type(error).__name__
         raise ValueError(
             f"{path}: not downloaded: {why}; check the name and the revision, log in where the dataset is gated (`hf "
             f"auth login`), or, where there is no network, give a copy: `hf download --repo-type dataset {name} "
