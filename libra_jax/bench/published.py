@@ -122,20 +122,16 @@ def _parquet(file: pathlib.Path, columns: Sequence[str], optional: Sequence[str]
     except ImportError:
         raise ValueError(f"{file}: pyarrow {_EXTRA}, or give a copy in JSON lines") from None
     try:
-        table = pyarrow.parquet.ParquetFile(file)
-    except (ValueError, OSError) as error:
-        raise ValueError(f"{file}: not a parquet file: {error}") from None
-    with table:
-        there = table.schema_arrow.names
-        try:
+        with pyarrow.parquet.ParquetFile(file) as table:
+            there = table.schema_arrow.names
             need([name for name in columns if name not in optional], there)
-        except LayoutError as error:
-            raise LayoutError(f"{file}: {error}") from None
-        number = 0
-        for batch in table.iter_batches(batch_size=64, columns=[name for name in columns if name in there]):
-            for fields in batch.to_pylist():
-                number += 1
+            batches = table.iter_batches(batch_size=64, columns=[name for name in columns if name in there])
+            for number, fields in enumerate((fields for batch in batches for fields in batch.to_pylist()), 1):
                 yield Row(number=number, text=str(fields)[:10_000], fields=fields)
+    except LayoutError as error:
+        raise LayoutError(f"{file}: {error}") from None
+    except (pyarrow.ArrowException, OSError) as error:
+        raise ValueError(f"{file}: not a parquet file, or damaged: {error}") from None
 
 
 def _is_array(source: IO[bytes], name: str) -> bool:

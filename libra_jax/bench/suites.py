@@ -6,7 +6,7 @@ import collections
 import json
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO
 
 from libra_jax import records
@@ -49,41 +49,52 @@ def load(name: str, path: str | os.PathLike, *, rejected: list[str] | None = Non
 
 
 def _examples(layout: Layout, path: pathlib.Path, rejected: list[str] | None,
-               aside: str | os.PathLike | None) -> Iterator[JudgingExample]:
-    """Rows that do not fit are set aside like broken lines of records; a file of which none has the columns is refused.
-    """
+              aside: str | os.PathLike | None) -> Iterator[JudgingExample]:
+    """Rows that do not fit are set aside like broken lines of records."""
     sink: IO[str] | None = None
+
+    def misfit(file: pathlib.Path, row: published.Row, error: ValueError) -> None:
+        nonlocal sink
+        where = f"{file}:{row.number}: {error}"
+        if rejected is None:
+            raise type(error)(where) from None
+        rejected.append(where)
+        if aside:
+            sink = sink or pathlib.Path(aside).open("w", encoding="utf-8")
+            note = {"file": str(file), "line": row.number, "error": str(error), "text": row.text}
+            sink.write(json.dumps(note) + "\n")
+
     try:
         for file in published.files(path):
             named = {layout.file_column: published.stem(file)} if layout.file_column and path.is_dir() else {}
-            unknown, known = None, False
-            for row in published.read(file, layout.columns, optional=tuple(named)):
-                try:
-                    examples = _convert(layout, row, named)
-                    known = True
-                except (records.RecordError, published.LayoutError) as error:
-                    where = f"{file}:{row.number}: {error}"
-                    if rejected is None:
-                        raise type(error)(where) from None
-                    unknown = unknown or (error if isinstance(error, published.LayoutError) else None)
-                    rejected.append(where)
-                    if aside:
-                        sink = sink or pathlib.Path(aside).open("w", encoding="utf-8")
-                        note = {"file": str(file), "line": row.number, "error": str(error), "text": row.text}
-                        sink.write(json.dumps(note) + "\n")
-                else:
-                    yield from examples
-            if unknown and not known:
-                raise published.LayoutError(f"{file}: not {layout.about}: {unknown}")
+            yield from _of_file(layout, file, named, misfit)
     finally:
         if sink:
             sink.close()
 
 
-def _convert(layout: Layout, row: published.Row, named: dict[str, str]) -> list[JudgingExample]:
-    """The examples of a row, to which `named` gives a column that it lacks. RecordError or LayoutError."""
-    if row.fields is None:
-        raise records.RecordError(row.error)
-    fields = named | row.fields
-    published.need(layout.columns, fields)
-    return layout.convert(fields)
+def _of_file(layout: Layout, file: pathlib.Path, named: dict[str, str],
+             misfit: Callable[[pathlib.Path, published.Row, ValueError], None]) -> Iterator[JudgingExample]:
+    """The examples of the rows of `file` that fit, the others given to `misfit`; LayoutError when none has the columns.
+
+    `named` gives a column to rows that lack it.
+    """
+    unknown: published.LayoutError | None = None
+    known = False
+    for row in published.read(file, layout.columns, optional=tuple(named)):
+        try:
+            if row.fields is None:
+                raise records.RecordError(row.error)
+            fields = named | row.fields
+            published.need(layout.columns, fields)
+            known = True
+            examples = layout.convert(fields)
+        except published.LayoutError as error:
+            unknown = unknown or error
+            misfit(file, row, error)
+        except records.RecordError as error:
+            misfit(file, row, error)
+        else:
+            yield from examples
+    if unknown and not known:
+        raise published.LayoutError(f"{file}: not {layout.about}: {unknown}")

@@ -223,10 +223,11 @@ def read_math_qwen(path: str) -> Published:
         problem = Problem(id=f"math-{row['idx']:04d}", source="math", question=row["question"],
                           answer=solved if damaged else row["gt"], level=row["level"])
         problems[problem.id], references[problem.id] = problem, row["gt"]
-        for sample, (text, score) in enumerate(zip(row["response"], row["score"], strict=True)):
+        given = zip(row["response"], row["score"], row["pred_score"], strict=True)
+        for sample, (text, label, (score,)) in enumerate(given):
             responses.append(_rollout(problem, "qwen2.5-math", sample, text))
-            labels.append(bool(score))
-        scores += [float(score) for (score,) in row["pred_score"]]
+            labels.append(bool(label))
+            scores.append(float(score))
     return Published(problems=problems, references=references, rollouts=tuple(responses), labels=tuple(labels),
                      scores=tuple(scores))
 

@@ -62,6 +62,10 @@ def test_damaged_and_oversized_files_are_refused(tmp_path, write_rows, monkeypat
     (tmp_path / "t.jsonl.gz").write_bytes(whole[:-20])
     with pytest.raises(ValueError, match=r"t\.jsonl\.gz: damaged"):
         list(published.read(tmp_path / "t.jsonl.gz", ["a"]))
+    whole = write_rows(tmp_path / "t.parquet", ROWS).read_bytes()
+    (tmp_path / "t.parquet").write_bytes(whole[:20] + bytes(200) + whole[220:])
+    with pytest.raises(ValueError, match=r"t\.parquet: not a parquet file, or damaged"):
+        list(published.read(tmp_path / "t.parquet", ["a"]))
     (tmp_path / "t.parquet").write_bytes(b"PAR1 nothing PAR1")
     with pytest.raises(ValueError, match=r"t\.parquet: not a parquet file"):
         list(published.read(tmp_path / "t.parquet", ["a"]))

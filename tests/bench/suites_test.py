@@ -52,6 +52,13 @@ def test_an_unknown_layout_fails_with_the_columns_found(tmp_path, write_rows, na
             suites.load("libra_bench", path, rejected=rejected)
 
 
+def test_a_row_without_a_column_among_others_is_set_aside(tmp_path, write_rows):
+    bare = {name: value for name, value in ROW.items() if name != "label"}
+    rejected = []
+    assert len(suites.load("libra_bench", write_rows(tmp_path / "t.jsonl", [bare, ROW]), rejected=rejected)) == 1
+    assert "t.jsonl:1: it lacks label; it has index" in rejected[0]
+
+
 def test_a_folder_holds_a_file_a_subset_which_may_name_it(tmp_path, write_rows):
     bare = {name: value for name, value in ROW.items() if name != "subset"}
     write_rows(tmp_path / "AIME 2025.parquet", [bare])
