@@ -2,6 +2,9 @@
 
 from setuptools import find_packages, setup
 
+# What reads published suites: parquet files, and the Hugging Face Hub.
+DATA = ["huggingface_hub>=2.4,<3", "pyarrow>=26,<27"]
+
 setup(
     name="libra_jax",
     version="0.1.0",
@@ -30,8 +33,10 @@ setup(
         "tokenizers>=0.21,<1",
     ],
     extras_require={
+        "data": DATA,
         "tpu": ["jax[tpu]>=0.10,<0.11"],
         "dev": [
+            *DATA,
             "jax[tpu]>=0.10,<0.11",  # its compiler: tests compile for TPUs on any machine
             "pytest>=8,<10",
             "pytest-xdist>=3.6,<4",

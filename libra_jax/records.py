@@ -55,6 +55,11 @@ class VerifiedRollout:
     why: str
 
 
+def example_id(rollout: Rollout | VerifiedRollout) -> str:
+    """The id of the judging example that a rollout becomes."""
+    return f"{rollout.problem_id}/{rollout.policy}/{rollout.sample}"
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class JudgingExample:
     """A judging question; the judge sees `question` and `response` alone.
@@ -83,6 +88,14 @@ class Judgement:
     verdict: Verdict
     num_tokens: int
     score: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Score:
+    """A scalar reward of one example, by a judge that gives nothing else; higher is better, on any scale."""
+
+    example_id: str
+    score: float
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

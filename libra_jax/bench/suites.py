@@ -2,97 +2,99 @@
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
+import collections
 import json
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import IO
 
 from libra_jax import records
+from libra_jax.bench import published
+from libra_jax.bench.layouts import LAYOUTS, Layout
 from libra_jax.records import JudgingExample
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Suite:
-    """`read(path, rejected=list, aside=path)` streams examples; broken lines are set aside as records.read does."""
-
-    about: str
-    read: Callable[..., Iterator[JudgingExample]]
+SUITES = ("records", *LAYOUTS)
 
 
 def load(name: str, path: str | os.PathLike, *, rejected: list[str] | None = None,
          aside: str | os.PathLike | None = None) -> tuple[JudgingExample, ...]:
-    """All examples of the suite `name` in the file `path`.
+    """All examples of the suite `name`: "records", JudgingExample as `libra curate` writes them, or one of LAYOUTS.
 
-    Broken lines go to `aside` and `rejected` when the latter is given. Raises ValueError for an unknown suite, an
-    example without label, or an empty file; FileNotFoundError for no such file; RecordError for a broken line.
+    `path` is a file; of a published suite also a folder of files, or a place on the Hub (published.resolve). Broken
+    lines go to `aside` and `rejected` when the latter is given. Raises ValueError for an unknown suite, an example
+    without label or with the id of another, or no examples; LayoutError, a ValueError, for a file without the suite's
+    columns; FileNotFoundError for no such path; RecordError for a broken line.
     """
     if name not in SUITES:
         raise ValueError(f"suite {name!r}: expected one of {', '.join(SUITES)}")
-    examples = tuple(SUITES[name].read(pathlib.Path(path), rejected=rejected, aside=aside))
+    if name == "records":
+        examples = tuple(records.read(path, JudgingExample, rejected=rejected, aside=aside))
+        about = "JudgingExample, as `libra curate` writes them"
+    else:
+        examples = tuple(_examples(LAYOUTS[name], published.resolve(path), rejected, aside))
+        about = f"rows of {LAYOUTS[name].about}"
     if not examples:
-        raise ValueError(f"{path}: no examples; expected JSON lines of {SUITES[name].about}")
+        broken = f"; all lines are broken, the first: {rejected[0]}" if rejected else ""
+        raise ValueError(f"{path}: no examples; expected {about}{broken}")
     unlabelled = sum(example.correct is None for example in examples)
     if unlabelled:
         raise ValueError(f"{path}: {unlabelled} of {len(examples)} examples have no label, so nobody can be measured "
                          "on them")
+    twice = [name for name, count in collections.Counter(example.id for example in examples).items() if count > 1]
+    if twice:
+        raise ValueError(f"{path}: {len(twice)} ids are there more than once, such as {twice[0]!r}; give one copy of "
+                         "the data")
     return examples
 
 
-def from_libra_bench(row: Mapping[str, Any]) -> JudgingExample:
-    """One row of meituan/Libra-Bench (its dataset card) as an example; the judge's question has no reference in it.
-
-    The source is the row's `subset`, the policy its `model`, the problem its question's hash. RecordError for a missing
-    field or a label that is not 0 or 1.
-    """
-    missing = [name for name in ("index", "question", "response", "label", "model", "subset") if name not in row]
-    if missing:
-        raise records.RecordError(f"a row of Libra Bench needs the field {missing[0]!r}; it has {', '.join(row)}")
-    if row["label"] not in (0, 1):
-        raise records.RecordError(f"label={row['label']!r}: expected 0 (incorrect) or 1 (correct)")
-    subset, question = str(row["subset"]), str(row["question"])
-    return JudgingExample(
-        id=f"libra_bench/{row['index']}",
-        problem_id=f"{subset}/{hashlib.sha256(question.encode()).hexdigest()[:16]}",
-        question=question,
-        response=str(row["response"]),
-        correct=bool(row["label"]),
-        policy=str(row["model"]),
-        source=subset,
-    )
-
-
-def _read_records(path: pathlib.Path, *, rejected: list[str] | None, aside: os.PathLike | None):
-    return records.read(path, JudgingExample, rejected=rejected, aside=aside)
-
-
-def _read_libra_bench(path: pathlib.Path, *, rejected: list[str] | None, aside: os.PathLike | None):
+def _examples(layout: Layout, path: pathlib.Path, rejected: list[str] | None,
+              aside: str | os.PathLike | None) -> Iterator[JudgingExample]:
     """Rows that do not fit are set aside like broken lines of records."""
-    aside = pathlib.Path(aside) if aside else path.with_name(path.name + ".rejected.jsonl")
-    notes = []
-    with path.open(encoding="utf-8", errors="replace") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-                if not isinstance(row, dict):
-                    raise records.RecordError(f"expected a JSON object, found {type(row).__name__}")
-                yield from_libra_bench(row)
-            except (ValueError, RecursionError) as error:
-                where = f"{path}:{number}: {error}"
-                if rejected is None:
-                    raise records.RecordError(where) from None
-                rejected.append(where)
-                notes.append({"file": str(path), "line": number, "error": str(error), "text": line[:10_000]})
-    if notes:
-        aside.write_text("".join(json.dumps(note, ensure_ascii=False) + "\n" for note in notes), encoding="utf-8")
+    sink: IO[str] | None = None
+
+    def misfit(file: pathlib.Path, row: published.Row, error: ValueError) -> None:
+        nonlocal sink
+        where = f"{file}:{row.number}: {error}"
+        if rejected is None:
+            raise type(error)(where) from None
+        rejected.append(where)
+        if aside:
+            sink = sink or pathlib.Path(aside).open("w", encoding="utf-8")
+            note = {"file": str(file), "line": row.number, "error": str(error), "text": row.text}
+            sink.write(json.dumps(note) + "\n")
+
+    try:
+        for file in published.files(path):
+            named = {layout.file_column: published.stem(file)} if layout.file_column and path.is_dir() else {}
+            yield from _of_file(layout, file, named, misfit)
+    finally:
+        if sink:
+            sink.close()
 
 
-SUITES = {
-    "records": Suite(about="JudgingExample, as `libra curate` writes them", read=_read_records),
-    "libra_bench": Suite(about="meituan/Libra-Bench: index, question, response, label, model, subset",
-                         read=_read_libra_bench),
-}
+def _of_file(layout: Layout, file: pathlib.Path, named: dict[str, str],
+             misfit: Callable[[pathlib.Path, published.Row, ValueError], None]) -> Iterator[JudgingExample]:
+    """The examples of the rows of `file` that fit, the others given to `misfit`; LayoutError when none has the columns.
+
+    `named` gives a column to rows that lack it.
+    """
+    unknown: published.LayoutError | None = None
+    known = False
+    for row in published.read(file, layout.columns, optional=tuple(named)):
+        try:
+            if row.fields is None:
+                raise records.RecordError(row.error)
+            fields = named | row.fields
+            published.need(layout.columns, fields)
+            known = True
+            examples = layout.convert(fields)
+        except published.LayoutError as error:
+            unknown = unknown or error
+            misfit(file, row, error)
+        except records.RecordError as error:
+            misfit(file, row, error)
+        else:
+            yield from examples
+    if unknown and not known:
+        raise published.LayoutError(f"{file}: not {layout.about}: {unknown}")

@@ -13,7 +13,7 @@ import heapq
 import re
 from collections.abc import Iterable, Mapping
 
-from libra_jax.records import JudgingExample, Problem, VerifiedRollout
+from libra_jax.records import JudgingExample, Problem, VerifiedRollout, example_id
 
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 
@@ -168,7 +168,7 @@ def _normal(text: str) -> str:
 
 
 def _item(problem: Problem, rollout: VerifiedRollout, seed: int) -> _Item:
-    name = f"{problem.id}/{rollout.policy}/{rollout.sample}"
+    name = example_id(rollout)
     return _Item(id=name, key=_hash(seed, name, rollout.text, rollout.correct), question=_normal(problem.question),
                  response=_normal(rollout.text), problem=problem, rollout=rollout)
 

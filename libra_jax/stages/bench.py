@@ -1,7 +1,7 @@
 """Measures judges on examples whose labels are known: Judgement files -> report.html, report.json and a table.
 
     libra bench --workdir=DIR --config.examples=bench.jsonl --config.judgements=A/judgements.jsonl,B/judgements.jsonl
-    libra bench --workdir=DIR --config.suite=libra_bench --config.examples=libra_bench.jsonl
+    libra bench --workdir=DIR --config.suite=libra_bench --config.examples=hf://datasets/meituan/Libra-Bench@main
 
 Without judgements (the second line) it only writes the suite's examples to DIR/examples.jsonl, for `libra judge`.
 """
@@ -16,9 +16,9 @@ from typing import Literal
 
 from libra_jax import config as configs
 from libra_jax import records
-from libra_jax.bench import report, suites
+from libra_jax.bench import published, report, suites
 from libra_jax.bench.significance import Bootstrap
-from libra_jax.records import Judgement
+from libra_jax.records import Judgement, JudgingExample
 from libra_jax.train import metrics
 
 
@@ -27,10 +27,11 @@ class Config:
     """What is measured, and how it is shown.
 
     Attributes:
-      examples: the file of the suite.
+      examples: the file of the suite; of a published one also a folder of its files, or their place on the Hugging Face
+        Hub, hf://datasets/OWNER/NAME@REVISION.
       judgements: files as `libra judge` writes them; a file may hold several judges. Two judges of one name are told
         apart by their files' folders.
-      suite: what `examples` holds (bench/suites.py): JudgingExample records, or rows of meituan/Libra-Bench.
+      suite: what `examples` holds: JudgingExample records, or a published suite's own rows (bench/layouts.py).
       metrics: metrics.jsonl files of training runs, whose curves the report shows under their folders' names.
       title: the report's heading.
       bootstrap: how intervals are made.
@@ -38,7 +39,7 @@ class Config:
 
     examples: str = ""
     judgements: tuple[str, ...] = ()
-    suite: Literal["records", "libra_bench"] = "records"
+    suite: Literal["records", "libra_bench", "reward_bench_2", "rm_bench", "judge_bench", "process_bench"] = "records"
     metrics: tuple[str, ...] = ()
     title: str = "Libra: judges measured"
     bootstrap: Bootstrap = Bootstrap()
@@ -56,10 +57,13 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
     workdir = pathlib.Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     broken: list[str] = []
-    examples = suites.load(config.suite, config.examples, rejected=broken, aside=workdir / "examples.rejected.jsonl")
+    source = published.resolve(config.examples)
+    examples = suites.load(config.suite, source, rejected=broken, aside=workdir / "examples.rejected.jsonl")
     if not config.judgements:
         count = records.write(workdir / "examples.jsonl", examples)
-        print(f"{count} examples in {workdir / 'examples.jsonl'}, {len(broken)} broken lines; judge them with\n"
+        print(report.to_text(contents(examples)))
+        print(f"{count} examples in {workdir / 'examples.jsonl'}, {len(broken)} broken lines, of {source}; judge them "
+              "with\n"
               f"  libra judge --workdir=DIR --config.examples={workdir / 'examples.jsonl'} --config.checkpoint=FOLDER")
         return {"examples": count, "broken_lines": len(broken)}
     by_judge = read(config.judgements, workdir, broken)
@@ -71,6 +75,14 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
     print(report.to_text(report.Table(**numbers["leaderboard"])))
     print(f"{len(examples)} examples, {len(broken)} broken lines; {workdir / 'report.html'}")
     return numbers | {"broken_lines": len(broken)}
+
+
+def contents(examples: Sequence[JudgingExample]) -> report.Table:
+    """Problems, and correct and incorrect responses, in each source."""
+    kinds = collections.Counter((example.source, example.correct) for example in examples)
+    problems = collections.Counter(name for name, _ in {(example.source, example.problem_id) for example in examples})
+    table = [(name, problems[name], kinds[name, True], kinds[name, False]) for name in sorted(problems)]
+    return report.Table(title="Examples", header=("source", "problems", "correct", "incorrect"), rows=tuple(table))
 
 
 def read(paths: Sequence[str], workdir: pathlib.Path, broken: list[str]) -> dict[str, list[Judgement]]:

@@ -2,6 +2,7 @@
 
     libra judge --workdir=DIR --config.examples=bench.jsonl --config.checkpoint=FOLDER
     libra judge --workdir=DIR --config.examples=bench.jsonl --config.judge=majority_answer
+    libra judge --workdir=DIR --config.examples=bench.jsonl --config.judge=scores --config.scores=scores.jsonl
 
 Writes judgements.jsonl. A killed run goes on where it stopped and ends with the same bytes.
 """
@@ -16,11 +17,11 @@ from typing import Literal
 
 from libra_jax import config as configs
 from libra_jax import runs
-from libra_jax.judges import baselines, model
+from libra_jax.judges import baselines, model, scores
 from libra_jax.judges.protocol import Judge
 from libra_jax.judging.prompt import load_template
 from libra_jax.parallel import mesh as meshes
-from libra_jax.records import Judgement, JudgingExample
+from libra_jax.records import Judgement, JudgingExample, Score
 from libra_jax.sampling import engine
 
 
@@ -29,9 +30,12 @@ class Config:
     """Who judges what, and how; the last seven are for "model" alone.
 
     Attributes:
-      examples: JSON lines of JudgingExample; labels are not looked at (except by `enough`).
-      judge: "model" is `checkpoint`; the others are in judges/baselines.py.
+      examples: JSON lines of JudgingExample; labels are not looked at (except by `enough`, and where they calibrate).
+      judge: "model" is `checkpoint`, "scores" is `scores`; the others are in judges/baselines.py.
       name: the name that judgements carry; default: the checkpoint's folder name, or `judge`.
+      scores: JSON lines of Score, for "scores": rewards by example id (judges/scores.py).
+      calibration: JSON lines of labelled JudgingExample that choose the threshold of `scores`; default: `examples`. A
+        problem's own examples never choose its threshold.
       checkpoint: folder in Hugging Face format, with its tokenizer.
       template: a name in judging/prompt.py.
       thinking: without, the judge gets an empty thought and gives its verdict at once.
@@ -41,8 +45,10 @@ class Config:
     """
 
     examples: str = ""
-    judge: Literal["model", "majority_answer", "response_length", "always_correct"] = "model"
+    judge: Literal["model", "scores", "majority_answer", "response_length", "always_correct"] = "model"
     name: str = ""
+    scores: str = ""
+    calibration: str = ""
     checkpoint: str = ""
     template: str = "libra"
     thinking: bool = True
@@ -69,14 +75,21 @@ def judge_file(config: Config, workdir: pathlib.Path) -> tuple[list[JudgingExamp
     Returns the examples, all their judgements, and counts. Several processes judge together: each has all judgements,
     and the first one writes.
     """
-    runs.need(config, "examples", *(["checkpoint"] if config.judge == "model" else []))
+    runs.need(config, "examples", *{"model": ["checkpoint"], "scores": ["scores"]}.get(config.judge, []))
     examples, broken = runs.read(config.examples, JudgingExample, workdir)
-    out = runs.resume(workdir / "judgements.jsonl", Judgement, config, inputs=("examples", "checkpoint"),
-                      together=True)
+    given, calibration = [], examples
+    if config.judge == "scores":
+        given, more = runs.read(config.scores, Score, workdir)
+        broken += more
+        if config.calibration:
+            calibration, more = runs.read(config.calibration, JudgingExample, workdir)
+            broken += more
+    out = runs.resume(workdir / "judgements.jsonl", Judgement, config, together=True,
+                      inputs=("examples", "checkpoint", "scores", "calibration"))
     judgements = list(out.done)
     if not out.finished:
         left, skip = _left(examples, out.done) if config.enough else (examples, len(out.done))
-        for judgement in make(config).judge(left, skip=skip):
+        for judgement in make(config, given=given, calibration=calibration).judge(left, skip=skip):
             out.append(judgement)
             judgements.append(judgement)
         out.finish()
@@ -96,10 +109,13 @@ def _left(examples: list[JudgingExample], done: list[Judgement]) -> tuple[list[J
     return examples[place:], sum(judgement.example_id == last for judgement in done)
 
 
-def make(config: Config) -> Judge:
-    """The judge that `config` names. ValueError or FileNotFoundError when it cannot be loaded."""
+def make(config: Config, *, given: Sequence[Score] = (), calibration: Sequence[JudgingExample] = ()) -> Judge:
+    """The judge that `config` names; of "scores" with what its files hold. ValueError or FileNotFoundError when it
+    cannot be loaded."""
     if config.enough < 0 or (config.enough and config.judge != "model"):
         raise ValueError(f"enough={config.enough} with judge={config.judge!r}: expected 0, or a count for judge=model")
+    if config.judge == "scores":
+        return scores.load(given, calibration, name=config.name or "scores")
     if config.judge != "model":
         judge = baselines.BASELINES[config.judge]()
         return dataclasses.replace(judge, name=config.name or judge.name)

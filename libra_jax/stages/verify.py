@@ -4,8 +4,8 @@
     libra verify --workdir=DIR --config.format=gsm8k_gpt3 --config.rollouts=gsm8k_gpt3_solutions.jsonl.gz
     libra verify --workdir=DIR --config.format=math_qwen --config.rollouts=math_qwen2.5_math.jsonl.gz
 
-Writes verified.jsonl and summary.json; of a published file also problems.jsonl and disagreements.jsonl. A killed run
-goes on where it stopped and ends with the same bytes.
+Writes verified.jsonl and summary.json; of a published file also problems.jsonl, disagreements.jsonl and, where a reward
+model scored its responses, scores.jsonl. A killed run goes on where it stopped and ends with the same bytes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Literal
 
 from libra_jax import config as configs
 from libra_jax import records, runs
-from libra_jax.records import Problem, Rollout, VerifiedRollout
+from libra_jax.records import Problem, Rollout, Score, VerifiedRollout
 from libra_jax.verify import batch, equal, extract
 
 
@@ -66,12 +66,16 @@ class Disagreement:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Published:
-    """A published file: its problems, and its responses with their labels; `references` as published, by problem."""
+    """A published file: its problems, and its responses with their labels; `references` as published, by problem.
+
+    `scores`: a reward model's, one a response, or none at all.
+    """
 
     problems: dict[str, Problem]
     references: dict[str, str]
     rollouts: tuple[Rollout, ...]
     labels: tuple[bool, ...]
+    scores: tuple[float, ...] = ()
 
 
 def run(config: Config, workdir: pathlib.Path) -> dict:
@@ -97,6 +101,10 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
         published = READERS[config.format](config.rollouts)
         problems, given, total = published.problems, iter(published.rollouts), len(published.rollouts)
         records.write(workdir / "problems.jsonl", problems.values())
+        if published.scores:
+            records.write(workdir / "scores.jsonl", (
+                Score(example_id=records.example_id(each), score=score)
+                for each, score in zip(published.rollouts, published.scores, strict=True)))
     counts = _verify(config, workdir, problems, given, total)
     summary = {"rollouts": counts.total(), "broken_lines": len(rejected),
                **{name: counts[name] for name in ("correct", "incorrect", "undecided")}}
@@ -203,22 +211,25 @@ def read_gsm8k_gpt3(path: str) -> Published:
 
 
 def read_math_qwen(path: str) -> Published:
-    r"""Problems of MATH, each with 8 responses and published labels; numbered by the file's own `idx`.
+    r"""Problems of MATH, each with 8 responses, labels and scores of a reward model; numbered by the file's own `idx`.
 
     The reference is the published `gt`, unless the file's own solution (`gt_cot`) ends in another \boxed answer: `gt`
     was made from that by a normalisation that takes letters away ("4:30 p.m." became "4:30p.."), so the box is right.
     """
-    problems, references, responses, labels = {}, {}, [], []
-    for row in _rows(path, "idx", "question", "gt", "gt_cot", "level", "response", "score"):
+    problems, references, responses, labels, scores = {}, {}, [], [], []
+    for row in _rows(path, "idx", "question", "gt", "gt_cot", "level", "response", "score", "pred_score"):
         solved = extract.extract(row["gt_cot"])
         damaged = solved is not None and equal.equal(row["gt"], solved) is not True
         problem = Problem(id=f"math-{row['idx']:04d}", source="math", question=row["question"],
                           answer=solved if damaged else row["gt"], level=row["level"])
         problems[problem.id], references[problem.id] = problem, row["gt"]
-        for sample, (text, score) in enumerate(zip(row["response"], row["score"], strict=True)):
+        given = zip(row["response"], row["score"], row["pred_score"], strict=True)
+        for sample, (text, label, (score,)) in enumerate(given):
             responses.append(_rollout(problem, "qwen2.5-math", sample, text))
-            labels.append(bool(score))
-    return Published(problems=problems, references=references, rollouts=tuple(responses), labels=tuple(labels))
+            labels.append(bool(label))
+            scores.append(float(score))
+    return Published(problems=problems, references=references, rollouts=tuple(responses), labels=tuple(labels),
+                     scores=tuple(scores))
 
 
 READERS = {"gsm8k_gpt3": read_gsm8k_gpt3, "math_qwen": read_math_qwen}

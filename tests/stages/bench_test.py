@@ -1,10 +1,13 @@
 """`libra bench`: judgement files in, a report and a table out; errors in one line."""
 
 import json
+import re
+import typing
 
 import pytest
 
 from libra_jax import records
+from libra_jax.bench import suites
 from libra_jax.records import Judgement, JudgingExample
 from libra_jax.stages import bench
 
@@ -65,7 +68,12 @@ def test_libra_bench_becomes_examples_for_the_judge_stage(files, capsys):
                        f"--config.examples={files / 'rows.jsonl'}"]) == 0
     (example,) = records.read(files / "out/examples.jsonl", JudgingExample)
     assert example.source == "MATH-500" and example.correct is False
-    assert "libra judge" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "libra judge" in printed and re.search(r"MATH-500 +1 +0 +1\n", printed)
+
+
+def test_every_published_layout_is_a_suite_of_the_stage():
+    assert typing.get_args(typing.get_type_hints(bench.Config)["suite"]) == suites.SUITES
 
 
 def test_runs_are_named_by_what_tells_them_apart():

@@ -6,7 +6,7 @@ import pytest
 
 from libra_jax import records
 from libra_jax.parallel import mesh as meshes
-from libra_jax.records import Judgement, JudgingExample
+from libra_jax.records import Judgement, JudgingExample, Score
 from libra_jax.sampling.engine import SamplingConfig
 from libra_jax.stages import judge
 
@@ -72,3 +72,41 @@ def test_baselines_need_no_checkpoint(config, tmp_path, name):
 def test_a_model_needs_one(config, tmp_path):
     with pytest.raises(ValueError, match=r"--config\.checkpoint is empty"):
         judge.run(dataclasses.replace(config, checkpoint=""), tmp_path)
+
+
+@pytest.fixture
+def scored(config, tmp_path):
+    """The config with scores of its first five examples, and a broken line: 10, 1, 12, 3, 14."""
+    lines = [records.to_json(Score(example_id=f"e{number}", score=10.0 * (number % 2 == 0) + number))
+             for number in range(5)]
+    (tmp_path / "scores.jsonl").write_text("\n".join([*lines, "{broken"]) + "\n")
+    return dataclasses.replace(config, judge="scores", scores=str(tmp_path / "scores.jsonl"), checkpoint="")
+
+
+def test_scores_are_judged_and_resumed(scored, tmp_path):
+    summary = judge.run(dataclasses.replace(scored, name="reward-7b"), tmp_path / "out")
+    rows = list(records.read(tmp_path / "out/judgements.jsonl", Judgement))
+    assert [row.verdict for row in rows] == ["correct", "incorrect", "correct", "incorrect", "correct", "unparsed"]
+    assert {row.judge for row in rows} == {"reward-7b"} and rows[0].score > 0.5 > rows[1].score
+    assert summary["broken_lines"] == 1 and (tmp_path / "out/scores.rejected.jsonl").is_file()
+    wanted = (tmp_path / "out/judgements.jsonl").read_bytes()
+    (tmp_path / "killed").mkdir()
+    (tmp_path / "killed/judgements.jsonl.partial").write_bytes(wanted[: len(wanted) // 2])
+    assert judge.run(dataclasses.replace(scored, name="reward-7b"), tmp_path / "killed")["broken_lines"] == 1
+    assert (tmp_path / "killed/judgements.jsonl").read_bytes() == wanted
+
+
+def test_other_labelled_examples_may_choose_the_threshold(scored, tmp_path):
+    other = [JudgingExample(id=f"e{number}", problem_id=f"other{number}", question="q", response="r",
+                            correct=number == 2, policy="p", source="s") for number in (2, 4)]
+    records.write(tmp_path / "other.jsonl", other)  # e2 scores 12 and e4 14, so upside down: all from 12 on are correct
+    judge.run(dataclasses.replace(scored, calibration=str(tmp_path / "other.jsonl")), tmp_path / "out")
+    rows = list(records.read(tmp_path / "out/judgements.jsonl", Judgement))
+    assert [row.verdict for row in rows] == ["incorrect", "incorrect", "correct", "incorrect", "correct", "unparsed"]
+    with pytest.raises(ValueError, match=r"made with calibration"):
+        judge.run(scored, tmp_path / "out")
+
+
+def test_scores_need_their_file(config, tmp_path):
+    with pytest.raises(ValueError, match=r"--config\.scores is empty"):
+        judge.run(dataclasses.replace(config, judge="scores"), tmp_path)

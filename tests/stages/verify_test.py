@@ -5,8 +5,8 @@ import json
 import pytest
 
 from libra_jax import records
-from libra_jax.records import Problem, Rollout, VerifiedRollout
-from libra_jax.stages import verify
+from libra_jax.records import JudgingExample, Problem, Rollout, Score, VerifiedRollout
+from libra_jax.stages import bench, curate, judge, verify
 
 
 def rollout(number, text, problem="p"):
@@ -77,3 +77,25 @@ def test_math_agrees_wherever_the_published_reference_is_whole(shared, tmp_path)
     assert summary["agreement_on_intact_references"] >= 0.99
     against = [json.loads(line) for line in (tmp_path / "disagreements.jsonl").read_text().splitlines()]
     assert [each["correct"] for each in against if each["problem_id"] == "math-0003"] == [True] * 8
+
+
+def test_published_scores_of_a_reward_model_become_a_judge(shared, tmp_path):
+    """The documented chain: verify, curate, judge, bench; AUROC is that of the published numbers."""
+    verify.run(verify.Config(rollouts=str(shared / "rollouts/math_qwen2.5_math.jsonl.gz"), format="math_qwen"),
+               tmp_path)
+    given = {each.example_id: each.score for each in records.read(tmp_path / "scores.jsonl", Score)}
+    assert len(given) == 400 and given["math-0000/qwen2.5-math/1"] == 3.515625
+    curate.run(curate.Config(problems=str(tmp_path / "problems.jsonl"), rollouts=str(tmp_path / "verified.jsonl"),
+                             bench_fraction=1.0, v2v=curate.V2VConfig(balance=False, both_kinds=False)), tmp_path)
+    counts = judge.run(judge.Config(examples=str(tmp_path / "bench.jsonl"), judge="scores",
+                                    scores=str(tmp_path / "scores.jsonl")), tmp_path)
+    assert counts["judgements"] == 360 and counts["unparsed"] == 0
+    numbers = bench.run(bench.Config(examples=str(tmp_path / "bench.jsonl"),
+                                     judgements=(str(tmp_path / "judgements.jsonl"),)), tmp_path)
+    examples = list(records.read(tmp_path / "bench.jsonl", JudgingExample))
+    right = [given[each.id] for each in examples if each.correct]
+    wrong = [given[each.id] for each in examples if not each.correct]
+    above = sum((a > b) + (a == b) / 2 for a in right for b in wrong) / len(right) / len(wrong)
+    metrics = numbers["judges"][0]["metrics"]
+    assert metrics["auroc"]["value"] == pytest.approx(above) == pytest.approx(0.984, abs=5e-4)
+    assert metrics["balanced_accuracy"]["value"] == pytest.approx(0.947, abs=5e-4)

@@ -1,0 +1,178 @@
+"""Rows of published tables: parquet, JSON and JSON lines (these also gzipped), in a file, a folder, or on the Hub.
+
+Files are untrusted: nothing in them is run, and a line, and a file that must be read whole, have a longest size.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import json
+import os
+import pathlib
+import re
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import IO, Any
+
+SUFFIXES = (".parquet", ".jsonl", ".json", ".jsonl.gz", ".json.gz")
+LONGEST = 2**24  # bytes of a line
+LARGEST = 2**28  # bytes of a JSON array, which is parsed at once
+_HUB = re.compile(r"hf://datasets/(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
+_EXTRA = 'is not installed; pip install "libra_jax[data]"'
+
+
+class LayoutError(ValueError):
+    """A file without the columns that a row must have; the message names those that it has."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Row:
+    """A row by its number in its file, from 1 (a line's, where the file has lines).
+
+    Attributes:
+      number: as above.
+      fields: column -> value; None where there is no row to read.
+      text: the row as the file has it, cut off, to show.
+      error: why `fields` is None.
+    """
+
+    number: int
+    text: str
+    fields: dict[str, Any] | None
+    error: str = ""
+
+
+def resolve(path: str | os.PathLike) -> pathlib.Path:
+    """`path` itself, or the folder to which the dataset files of hf://datasets/OWNER/NAME@REVISION were downloaded.
+
+    The revision is a branch, tag or commit; "main" by default. Files that lie in the cache already are not fetched
+    again; its folder is named by the commit. ValueError where nothing can be had, with what to do.
+    """
+    if not str(path).startswith("hf://"):
+        return pathlib.Path(path)
+    parts = _HUB.fullmatch(str(path))
+    if not parts:
+        raise ValueError(f"{path}: expected hf://datasets/OWNER/NAME or hf://datasets/OWNER/NAME@REVISION")
+    name, revision = parts["name"], parts["revision"] or "main"
+    try:
+        import huggingface_hub
+    except ImportError:
+        raise ValueError(f"{path}: huggingface_hub {_EXTRA}, or give a local copy") from None
+    try:
+        return pathlib.Path(huggingface_hub.snapshot_download(
+            name, repo_type="dataset", revision=revision, allow_patterns=[f"*{suffix}" for suffix in SUFFIXES]))
+    except Exception as error:  # of the Hub, of its HTTP library or of the network; they share no class
+        why = " ".join(str(error).split())[:500] or type(error).__name__
+        raise ValueError(
+            f"{path}: not downloaded: {why}; check the name and the revision, log in where the dataset is gated (`hf "
+            f"auth login`), or, where there is no network, give a copy: `hf download --repo-type dataset {name} "
+            "--local-dir DIR` on another machine, then --config.examples=DIR here") from error
+
+
+def files(path: pathlib.Path) -> list[pathlib.Path]:
+    """The file `path`, or all files of the folder `path` that may hold rows, sorted; hidden ones are left out.
+
+    FileNotFoundError for no such path, ValueError for a folder without such files or a file of another kind.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file or folder")
+    if path.is_dir():
+        found = [file for file in sorted(path.rglob("*")) if file.name.endswith(SUFFIXES)
+                 and not any(part.startswith(".") for part in file.relative_to(path).parts)]
+        if not found:
+            raise ValueError(f"{path}: no file in this folder ends in one of {', '.join(SUFFIXES)}")
+        return found
+    if not path.name.endswith(SUFFIXES):
+        raise ValueError(f"{path}: expected a name that ends in one of {', '.join(SUFFIXES)}")
+    return [path]
+
+
+def stem(file: pathlib.Path) -> str:
+    """A file's name without its suffix of SUFFIXES."""
+    return file.name.removesuffix(".gz").rpartition(".")[0]
+
+
+def need(columns: Iterable[str], there: Iterable[str]) -> None:
+    """Raises LayoutError, naming all columns that are `there`, when one of `columns` is not."""
+    if missing := [name for name in columns if name not in there]:
+        raise LayoutError(f"it lacks {', '.join(missing)}; it has {', '.join(there) or 'no columns'}")
+
+
+def read(file: pathlib.Path, columns: Sequence[str], *, optional: Sequence[str] = ()) -> Iterator[Row]:
+    """Streams the rows of one file; of parquet, `columns` alone, in batches.
+
+    LayoutError when a parquet file lacks one of them that is not `optional` (the fields of JSON are the caller's to
+    check); ValueError for a damaged file, one of another kind, or a JSON array above LARGEST bytes.
+    """
+    if file.name.endswith(".parquet"):
+        yield from _parquet(file, columns, optional)
+        return
+    opener = gzip.open if file.name.endswith(".gz") else open
+    try:
+        with opener(file, "rb") as source:
+            yield from _array(source, file) if _is_array(source, file.name) else _lines(source)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(f"{file}: damaged: {error}") from None
+
+
+def _parquet(file: pathlib.Path, columns: Sequence[str], optional: Sequence[str]) -> Iterator[Row]:
+    try:
+        import pyarrow.parquet
+    except ImportError:
+        raise ValueError(f"{file}: pyarrow {_EXTRA}, or give a copy in JSON lines") from None
+    try:
+        with pyarrow.parquet.ParquetFile(file) as table:
+            there = table.schema_arrow.names
+            need([name for name in columns if name not in optional], there)
+            batches = table.iter_batches(batch_size=64, columns=[name for name in columns if name in there])
+            for number, fields in enumerate((fields for batch in batches for fields in batch.to_pylist()), 1):
+                yield Row(number=number, text=str(fields)[:10_000], fields=fields)
+    except LayoutError as error:
+        raise LayoutError(f"{file}: {error}") from None
+    except (pyarrow.ArrowException, OSError) as error:
+        raise ValueError(f"{file}: not a parquet file, or damaged: {error}") from None
+
+
+def _is_array(source: IO[bytes], name: str) -> bool:
+    if name.removesuffix(".gz").endswith(".jsonl"):
+        return False
+    first = source.read(4096).lstrip()[:1]
+    source.seek(0)
+    return first == b"["
+
+
+def _array(source: IO[bytes], file: pathlib.Path) -> Iterator[Row]:
+    data = source.read(LARGEST + 1)
+    if len(data) > LARGEST:
+        raise ValueError(f"{file}: a JSON array of more than {LARGEST:,} bytes; give it as JSON lines")
+    try:
+        values = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file}: not JSON: {error}") from None
+    for number, value in enumerate(values, 1):
+        yield _row(number, str(value)[:10_000], value)
+
+
+def _lines(source: IO[bytes]) -> Iterator[Row]:
+    number = 0
+    while line := source.readline(LONGEST):
+        number += 1
+        text = line[:40_000].decode("utf-8", "replace").rstrip("\n")[:10_000]
+        if len(line) == LONGEST and not line.endswith(b"\n"):
+            while (rest := source.readline(LONGEST)) and not rest.endswith(b"\n"):
+                pass
+            yield Row(number=number, text=text, fields=None, error=f"a line of more than {LONGEST:,} bytes")
+        elif line.strip():
+            try:
+                value = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                yield Row(number=number, text=text, fields=None, error=f"not JSON: {error}")
+            else:
+                yield _row(number, text, value)
+
+
+def _row(number: int, text: str, value: Any) -> Row:
+    if isinstance(value, dict):
+        return Row(number=number, text=text, fields=value)
+    return Row(number=number, text=text, fields=None, error=f"expected a JSON object, found {type(value).__name__}")
