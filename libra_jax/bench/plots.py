@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _STYLE = {"svg.hashsalt": "libra_jax", "text.parse_math": False, "font.size": 9, "axes.spines.top": False,
-          "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25, "lines.linewidth": 1.4}
-_COLOR = "#2f5d9b"
+          "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25, "lines.linewidth": 1.4,
+          **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), "#7d7d7d")}
+_COLOR = "#4c86cf"  # this blue and the grey are legible on white and on black
 _COLUMNS = 3
 
 
@@ -71,5 +72,5 @@ def _image(draw, size: tuple[float, float]) -> str:
         figure = Figure(figsize=size, layout="constrained")
         draw(figure)
         out = io.BytesIO()
-        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
+        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return "data:image/svg+xml;base64," + base64.b64encode(out.getvalue()).decode()

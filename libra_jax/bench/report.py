@@ -1,16 +1,11 @@
 """The report of measured judges: report.html, one file that opens offline, and report.json with the same numbers.
 
-Nothing in the page runs: it has no scripts, its plots are inline images, text of models is escaped, and a content
-security policy forbids the rest, so a response cannot do anything to who reads it.
+report.schema.json beside this file describes report.json; its `version` rises when a field changes its meaning or goes.
 """
 
 from __future__ import annotations
 
-import collections
 import dataclasses
-import hashlib
-import html
-import itertools
 import math
 import os
 import pathlib
@@ -18,72 +13,77 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from libra_jax import records
-from libra_jax.bench import plots, score
+from libra_jax.bench import browser, charts, page, paired, plots, power, score, slices
 from libra_jax.bench.significance import Bootstrap, Estimate
+from libra_jax.bench.tables import Table, show, show_p, to_text
 from libra_jax.records import Judgement, JudgingExample
 
-SHOWN = 24  # examples in the page
-LONGEST = 12_000  # characters of a text in the page
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Table:
-    """A table: `rows` of cells, as many as `header` has; numbers are written with three digits after the point."""
-
-    title: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[Any, ...], ...]
-    note: str = ""
+VERSION = 1
+SHOWN = 200  # examples in the page
+_FOLDED = 10  # rows of a table that are shown at once
 
 
 def write(path: str | os.PathLike, *, title: str, examples: Sequence[JudgingExample],
           judgements_by_judge: Mapping[str, Sequence[Judgement]],
           curves: Mapping[str, Sequence[tuple[float, float]]] | None = None,
-          tables: Sequence[Table | tuple] = (), bootstrap: Bootstrap = Bootstrap()) -> dict:  # noqa: B008 (frozen)
+          tables: Sequence[Table | tuple] = (), bootstrap: Bootstrap = Bootstrap(),  # noqa: B008 (frozen)
+          slicings: Sequence[slices.Slicing] | None = None,
+          target: power.Target = power.Target(), shown: int = SHOWN) -> dict:  # noqa: B008 (frozen)
     """Measures every judge and writes the page and its numbers; returns what report.json holds.
 
     Args:
       path: a folder, which gets report.html and report.json; or a file ending in .html, with the .json beside it.
       title: the page's heading.
       examples: what was judged, with labels.
-      judgements_by_judge: judgements of each judge, in the order in which the page lists them.
+      judgements_by_judge: judgements of each judge, in the order in which the tables list them.
       curves: points (x, y) by name, such as "sft/loss" over steps; the part before the first "/" groups the plots.
       tables: Table, or tuples (title, header, rows), shown below the comparison of the judges.
       bootstrap: how intervals are made.
+      slicings: the parts of the bench that are measured on their own; by default those of slices.divide.
+      target: the differences for which the number of problems is told.
+      shown: at most so many examples are in the page, chosen by hash; the numbers are always of all.
 
-    Raises ValueError as score.tabulate does, before anything is written.
+    Raises ValueError as score.tabulate does, or for `shown` below 0, before anything is written.
     """
-    page = pathlib.Path(path)
-    page = page if page.suffix == ".html" else page / "report.html"
+    if shown < 0:
+        raise ValueError(f"shown={shown}: expected a number of examples, 0 for none")
+    file = pathlib.Path(path)
+    file = file if file.suffix == ".html" else file / "report.html"
     tables = [table if isinstance(table, Table) else _table(*table) for table in tables]
     curves = {name: [(float(x), float(y)) for x, y in points] for name, points in (curves or {}).items()}
     evaluations = [score.evaluate(judge, examples, some, bootstrap) for judge, some in judgements_by_judge.items()]
-    differences = compare(examples, judgements_by_judge, bootstrap)
-    numbers = {
+    if slicings is None:
+        slicings = slices.divide(examples) if evaluations else ()
+    sliced = [slices.measure(score.tabulate(examples, some), slicings, bootstrap)
+              for some in judgements_by_judge.values()]
+    comparisons = paired.compare(examples, judgements_by_judge, bootstrap, target=target)
+    numbers = _finite({
+        "version": VERSION,
         "title": title,
         "num_examples": len(examples),
         "num_problems": len({example.problem_id for example in examples}),
         "bootstrap": dataclasses.asdict(bootstrap),
+        "target": dataclasses.asdict(target),
         "leaderboard": dataclasses.asdict(leaderboard(evaluations)),
-        "judges": [dataclasses.asdict(evaluation) for evaluation in evaluations],
-        "differences": [{"first": first, "second": second} | dataclasses.asdict(estimate)
-                        for first, second, estimate in differences],
+        "judges": [dataclasses.asdict(evaluation) | {"slices": [dataclasses.asdict(each) for each in parts]}
+                   for evaluation, parts in zip(evaluations, sliced, strict=True)],
+        "differences": [dataclasses.asdict(each) for each in comparisons],
         "curves": curves,
         "tables": [dataclasses.asdict(table) for table in tables],
-    }
-    body = [f"<h1>{html.escape(title)}</h1>", _summary(numbers, bootstrap)]
+    })
+    parts = [("", _summary(numbers, bootstrap))]
     if evaluations:
-        body += [_html_table(leaderboard(evaluations)),
-                 _figure("Accuracy with intervals", plots.leaderboard(evaluations))]
-    body += [_html_table(_differences(differences))] if differences else []
-    body += [_html_table(table) for table in tables]
-    body += [_figure(f"Training: {group}", image) for group, image in plots.curves(curves).items()]
-    body += [_html_table(table) for table in breakdowns(evaluations)]
-    body += _examples(examples, judgements_by_judge)
-    numbers = _finite(numbers)
-    records.write_json(page.with_suffix(".json"), numbers)
-    before, after = _PAGE.split("{body}")
-    records.write_text(page, before.replace("{title}", html.escape(title)) + "\n".join(body) + after)
+        parts += [("Judges", _judges(evaluations)), *_comparisons(comparisons, bootstrap, target),
+                  ("Parts of the bench", _slices(evaluations, sliced)),
+                  ("Scores and consistency", _scores(evaluations)),
+                  ("Verdicts by label", page.table(confusion(evaluations), heading=False))]
+    parts += [(table.title, page.table(table, heading=False)) for table in tables]
+    images = plots.curves(curves).items()
+    parts += [("Training", "".join(page.curves(group, image) for group, image in images))] if images else []
+    if evaluations and shown:
+        parts.append(("Examples", browser.section(examples, judgements_by_judge, shown)))
+    records.write_json(file.with_suffix(".json"), numbers)
+    records.write_text(file, page.assemble(title, parts))
     return numbers
 
 
@@ -98,121 +98,124 @@ def leaderboard(evaluations: Sequence[score.Evaluation]) -> Table:
                       "of finding the incorrect responses. Tokens: mean length of a judgement.")
 
 
-def breakdowns(evaluations: Sequence[score.Evaluation]) -> list[Table]:
-    """Accuracy by source and by policy, one column a judge, and verdicts by label."""
-    if not evaluations:
-        return []
-    made = []
-    for kind in ("source", "policy"):
-        groups = [getattr(each, f"by_{kind}") for each in evaluations]
-        rows = [(name, groups[0][name][0], *(show(group[name][1]) for group in groups)) for name in groups[0]]
-        made.append(Table(title=f"Accuracy by {kind}", rows=tuple(rows),
-                          header=(kind, "examples", *(each.judge for each in evaluations))))
+def calibration(evaluations: Sequence[score.Evaluation]) -> Table:
+    """What scores and repeated judgements are worth, one row a judge."""
+    names = ("auroc", "pairwise", "brier", "ece", "agreement", "alpha")
+    rows = [(each.judge, *(show(each.metrics[name]) for name in names)) for each in evaluations]
+    return Table(title="Scores and consistency", rows=tuple(rows),
+                 header=("judge", "AUROC", "pairwise", "Brier", "ECE", "agreement", "alpha"),
+                 note="AUROC: a correct response scores above an incorrect one. Pairwise: the same within a problem. "
+                      "Brier and ECE (bins of equal mass): lower is better, for scores read as probabilities of "
+                      "correct. Agreement: two judgements of an example have one verdict; alpha (Krippendorff): beyond "
+                      "chance. Without scores, or with one judgement an example, there is nothing to measure: -.")
+
+
+def confusion(evaluations: Sequence[score.Evaluation]) -> Table:
+    """Verdicts by label, two rows a judge."""
     rows = [(each.judge, label, *(f"{number:.4g}" for number in verdicts.values()))
             for each in evaluations for label, verdicts in each.confusion.items()]
-    made.append(Table(title="Verdicts by label", header=("judge", "label", *score.VERDICTS), rows=tuple(rows),
-                      note="Numbers of examples, fractional where several judgements are averaged."))
-    return made
+    return Table(title="Verdicts by label", header=("judge", "label", *score.VERDICTS), rows=tuple(rows),
+                 note="Numbers of examples, fractional where several judgements are averaged.")
 
 
-def compare(examples: Sequence[JudgingExample], judgements_by_judge: Mapping[str, Sequence[Judgement]],
-            bootstrap: Bootstrap) -> list[tuple[str, str, Estimate]]:
-    """(first, second, by how much the second's headline is higher) for each pair of judges, paired."""
-    return [(first, second, score.difference(examples, judgements_by_judge[first], judgements_by_judge[second],
-                                             bootstrap))
-            for first, second in itertools.combinations(judgements_by_judge, 2)]
+def differences(comparisons: Sequence[paired.Comparison], metric: str, level: float) -> Table:
+    """Both paired tests of each pair of judges."""
+    rows = [(each.second, each.first, show(_estimate(each)), show_p(each.p), show_p(each.p_holm),
+             _beyond(each, level), each.only_second, each.only_first, show_p(each.p_mcnemar),
+             show_p(each.p_mcnemar_holm)) for each in comparisons]
+    return Table(title="Differences, paired", rows=tuple(rows),
+                 header=("judge", "minus", metric.replace("_", " "), "p", "p, Holm", "beyond chance", "only it right",
+                         "only the other", "McNemar", "McNemar, Holm"),
+                 note="Both judges are measured on the same resampled problems; p is of no difference, and Holm "
+                      f"corrects it over all pairs ({len(comparisons)}). Beyond chance: p, Holm is below "
+                      f"{1 - level:.2g}. McNemar's exact test counts the examples that one judge alone gets right "
+                      "(majority of its judgements) as if they were independent; responses to one problem are not, so "
+                      "believe the bootstrap.")
 
 
-def show(estimate: Estimate) -> str:
-    """An estimate in words: "0.812 [0.790, 0.834]", or "-" where it is undefined."""
-    if estimate.value is None:
-        return "-"
-    interval = "" if estimate.low is None else f" [{estimate.low:.3f}, {estimate.high:.3f}]"
-    return f"{estimate.value:.3f}{interval}"
+def needs(comparisons: Sequence[paired.Comparison], target: power.Target, level: float) -> Table:
+    """How many problems it takes to find a difference, for each pair."""
+    names = [f"{points:g}" for points in target.points]
+    rows = [(each.second, each.first, each.power.smallest, each.power.design_effect,
+             *(_needed(each.power, name) for name in names)) for each in comparisons]
+    return Table(title="Problems that a difference needs", rows=tuple(rows),
+                 header=("judge", "minus", "smallest found here", "design effect",
+                         *(f"{name} point{'s' if name != '1' else ''}" for name in names)),
+                 note="Problems (examples) needed to find a difference in the mean of sources of so many points with "
+                      f"chance {target.power:.0%} at level {1 - level:.2g}, uncorrected, from how much the two judges "
+                      "differ on these examples. Design effect: by how much it multiplies the variance that responses "
+                      "to one problem are alike. -: a source with one problem, or judges that are right on the same "
+                      "examples.")
 
 
-def to_text(table: Table) -> str:
-    """A table for a terminal, columns aligned."""
-    cells = [list(map(str, table.header)), *([_cell(cell) for cell in row] for row in table.rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
-    return "\n".join([table.title, *lines])
+def _judges(evaluations: Sequence[score.Evaluation]) -> str:
+    chart = charts.leaderboard([each.judge for each in evaluations],
+                               [each.metrics["mean_of_sources"] for each in evaluations])
+    return ('<p class="note">Accuracy, the mean of the sources; .5 is a coin on balanced examples.</p>' + chart
+            + page.table(leaderboard(evaluations), heading=False))
+
+
+def _comparisons(comparisons: Sequence[paired.Comparison], bootstrap: Bootstrap,
+                 target: power.Target) -> list[tuple[str, str]]:
+    if not comparisons:
+        return []
+    chart = charts.differences([f"{each.second} − {each.first}" for each in comparisons],
+                               [_estimate(each) for each in comparisons])
+    table = page.table(differences(comparisons, "mean_of_sources", bootstrap.level), heading=False)
+    needed = page.table(needs(comparisons, target, bootstrap.level))
+    if len(comparisons) > _FOLDED:
+        table, needed = page.folded("Tests", table), page.folded("Problems that a difference needs", needed)
+    return [("Differences, paired", chart + table + needed)]
+
+
+def _slices(evaluations: Sequence[score.Evaluation], sliced: Sequence[Sequence[slices.Sliced]]) -> str:
+    judges = [each.judge for each in evaluations]
+    parts = ['<p class="note">Accuracy in each part, with the number of its examples.</p>', charts.legend(judges)]
+    for measured in zip(*sliced, strict=True):
+        kind = measured[0].kind
+        rows = [(each.name, each.num_examples, *(show(of.slices[place].accuracy) for of in measured))
+                for place, each in enumerate(measured[0].slices)]
+        if measured[0].gap:
+            rows.append((f"{rows[0][0]} − {rows[1][0]}", "", *(show(of.gap) for of in measured)))
+        numbers = Table(title=f"By {kind}", header=(kind, "examples", *judges), rows=tuple(rows))
+        parts.append(f"<h3>By {kind}</h3>{charts.sliced(judges, measured)}"
+                     + page.folded("Numbers", page.table(numbers, heading=False)))
+    return "".join(parts)
+
+
+def _scores(evaluations: Sequence[score.Evaluation]) -> str:
+    drawn = [charts.reliability(each.judge, place, each.reliability) for place, each in enumerate(evaluations)
+             if each.reliability]
+    note = ('<p class="note">Share of correct responses over the mean score of each bin; a calibrated judge lies on '
+            "the diagonal. Larger dots hold more examples.</p>")
+    return ((note + f'<div class="plots">{"".join(drawn)}</div>' if drawn else "")
+            + page.table(calibration(evaluations), heading=False))
 
 
 def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[Any]], note: str = "") -> Table:
     return Table(title=title, header=tuple(header), rows=tuple(map(tuple, rows)), note=note)
 
 
-def _differences(differences: Sequence[tuple[str, str, Estimate]]) -> Table:
-    rows = [(second, first, show(estimate), _beyond(estimate)) for first, second, estimate in differences]
-    return Table(title="Differences, paired", header=("judge", "minus", "mean of sources", "beyond chance"),
-                 rows=tuple(rows), note="Both judges are measured on the same resampled problems. Beyond chance: the "
-                                        "interval leaves out 0.")
+def _estimate(comparison: paired.Comparison) -> Estimate:
+    return Estimate(value=comparison.value, low=comparison.low, high=comparison.high)
 
 
-def _beyond(estimate: Estimate) -> str:
-    if estimate.low is None:
+def _beyond(comparison: paired.Comparison, level: float) -> str:
+    if comparison.p_holm is None or comparison.value is None:
         return "-"
-    return "higher" if estimate.low > 0 else "lower" if estimate.high < 0 else "no"
+    return "no" if comparison.p_holm >= 1 - level else "higher" if comparison.value > 0 else "lower"
+
+
+def _needed(found: power.Power, name: str) -> str:
+    return "-" if found.problems[name] is None else f"{found.problems[name]:,} ({found.examples[name]:,})"
 
 
 def _summary(numbers: dict, bootstrap: Bootstrap) -> str:
     if not numbers["judges"]:
         return ""
-    return (f"<p>{numbers['num_examples']:,} examples of {numbers['num_problems']:,} problems. Brackets are "
+    return (f"<p>{numbers['num_examples']:,} examples of {numbers['num_problems']:,} problems. Brackets and bars are "
             f"{bootstrap.level:.0%} intervals: percentiles of {bootstrap.num_resamples:,} resamples of the problems "
             "within each source.</p>")
-
-
-def _examples(examples: Sequence[JudgingExample], judgements_by_judge: Mapping[str, Sequence[Judgement]]) -> list[str]:
-    """Some examples with what each judge said, chosen by their ids' hashes, so that no result sways the choice."""
-    if not judgements_by_judge:
-        return []
-    chosen = sorted(examples, key=lambda example: hashlib.sha256(example.id.encode()).digest())[:SHOWN]
-    kept = {example.id for example in chosen}
-    said = collections.defaultdict(list)
-    for judge, judgements in judgements_by_judge.items():
-        for judgement in judgements:
-            if judgement.example_id in kept:
-                said[judgement.example_id].append((judge, judgement))
-    parts = ["<h2>Examples</h2>", f"<p>{len(chosen)} of {len(examples):,}, drawn by chance. Click to open one.</p>"]
-    for example in chosen:
-        label = "correct" if example.correct else "incorrect"
-        verdicts = "".join(f' <span class="{_mark(judgement, label)}" title="{html.escape(judge)}">'
-                           f"{html.escape(judgement.verdict)}</span>" for judge, judgement in said[example.id])
-        blocks = [("Question", example.question), (f"Response of {example.policy}, which is {label}", example.response)]
-        blocks += [(f"{judge}, sample {judgement.sample}: {judgement.verdict} ({judgement.num_tokens} tokens)",
-                    judgement.thought or "(no thought)") for judge, judgement in said[example.id]]
-        inner = "".join(f"<h4>{html.escape(name)}</h4><pre>{html.escape(_cut(text))}</pre>" for name, text in blocks)
-        parts.append(f"<details><summary><code>{html.escape(example.id)}</code> is {label}:{verdicts}</summary>"
-                     f"{inner}</details>")
-    return parts
-
-
-def _mark(judgement: Judgement, label: str) -> str:
-    return "right" if judgement.verdict == label else "wrong"
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}\n[... {len(text) - LONGEST:,} more characters]"
-
-
-def _cell(cell: Any) -> str:
-    return f"{cell:.3f}" if isinstance(cell, float) else "-" if cell is None else str(cell)
-
-
-def _html_table(table: Table) -> str:
-    head = "".join(f"<th>{html.escape(str(name))}</th>" for name in table.header)
-    rows = "".join("<tr>" + "".join(f"<td>{html.escape(_cell(cell))}</td>" for cell in row) + "</tr>"
-                   for row in table.rows)
-    note = f'<p class="note">{html.escape(table.note)}</p>' if table.note else ""
-    return (f'<h2>{html.escape(table.title)}</h2><div class="wide"><table><thead><tr>{head}</tr></thead>'
-            f"<tbody>{rows}</tbody></table></div>{note}")
-
-
-def _figure(name: str, image: str) -> str:
-    name = html.escape(name)
-    return f'<figure><img alt="{name}" src="{image}"><figcaption>{name}</figcaption></figure>'
 
 
 def _finite(value: Any) -> Any:
@@ -226,21 +229,5 @@ def _finite(value: Any) -> Any:
     return value if value is None or isinstance(value, str | int) else str(value)
 
 
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title><style>
-:root { color-scheme: light dark; --line: #8884; --right: #1a7f37; --wrong: #c4432b; }
-body { font: 14px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.6rem; } h2 { font-size: 1.15rem; margin-top: 2rem; } h4 { margin: .8rem 0 .2rem; }
-.wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid var(--line); white-space: nowrap; }
-.note, figcaption { color: #777; font-size: .87rem; } figure { margin: 1.5rem 0; }
-img { max-width: 100%; background: #fff; border-radius: 6px; }
-details { border-bottom: 1px solid var(--line); padding: .35rem 0; } summary { cursor: pointer; }
-pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #8881; padding: .6rem; margin: 0; }
-.right { color: var(--right); } .wrong { color: var(--wrong); }
-</style></head><body>
-{body}
-</body></html>
-"""
+__all__ = ["SHOWN", "VERSION", "Table", "calibration", "confusion", "differences", "leaderboard", "needs", "show",
+           "to_text", "write"]

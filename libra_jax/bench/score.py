@@ -13,8 +13,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from libra_jax.bench import significance
-from libra_jax.bench.significance import Bootstrap, Estimate
+from libra_jax.bench import agreement, calibration, ordering, significance
+from libra_jax.bench.significance import Bootstrap, Estimate, ratio
 from libra_jax.records import Judgement, JudgingExample
 
 VERDICTS = ("correct", "incorrect", "unparsed")
@@ -25,6 +25,11 @@ METRICS = {
     "f1_incorrect": "F1 of finding the incorrect responses",
     "macro_f1": "mean of the F1 of both classes",
     "auroc": "chance that a correct response scores above an incorrect one; ties half, no score is 0.5",
+    "pairwise": "of a right and a wrong response to one problem, how often the right one scores higher; ties half",
+    "brier": "mean of (score - label)^2; lower is better, 0.25 is always saying 0.5",
+    "ece": "expected calibration error: mean distance of score and share correct, in bins; lower is better",
+    "agreement": "chance that two judgements of one example have the same verdict",
+    "alpha": "Krippendorff's alpha of repeated judgements: agreement beyond chance",
     "unparsed": "share of judgements without one clear verdict",
 }
 
@@ -36,7 +41,8 @@ class Table:
     Attributes:
       problems, sources, policies: names, N each.
       labels: bool [N].
-      shares: float64 [N, 3], the shares of VERDICTS among an example's judgements; rows sum to 1.
+      counts: float64 [N, 3], how many judgements of an example gave each of VERDICTS.
+      shares: float64 [N, 3], the same as shares of its judgements; rows sum to 1.
       scores: float64 [N] or None; None where the judge gives neither scores nor several votes an example.
       tokens: float64 [N], mean tokens of a judgement.
       num_judgements: of all examples together.
@@ -46,6 +52,7 @@ class Table:
     sources: tuple[str, ...]
     policies: tuple[str, ...]
     labels: np.ndarray
+    counts: np.ndarray
     shares: np.ndarray
     scores: np.ndarray | None
     tokens: np.ndarray
@@ -62,6 +69,7 @@ class Evaluation:
       metrics: METRICS by name, each with its interval.
       by_source, by_policy: accuracy in each group, with its interval and number of examples.
       confusion: label ("correct", "incorrect") -> verdict -> number of examples, fractional where votes are averaged.
+      reliability: bins of neighbouring scores for a reliability plot; empty without scores.
       mean_tokens: tokens of a judgement.
     """
 
@@ -73,6 +81,7 @@ class Evaluation:
     by_source: dict[str, tuple[int, Estimate]]
     by_policy: dict[str, tuple[int, Estimate]]
     confusion: dict[str, dict[str, float]]
+    reliability: tuple[calibration.Bin, ...]
     mean_tokens: float
 
 
@@ -116,6 +125,7 @@ def tabulate(examples: Sequence[JudgingExample], judgements: Iterable[Judgement]
         sources=tuple(example.source for example in examples),
         policies=tuple(example.policy for example in examples),
         labels=np.array([example.correct for example in examples], dtype=bool),
+        counts=counts,
         shares=counts / totals[:, None],
         scores=_scores(counts, score_sums, score_counts),
         tokens=tokens / totals,
@@ -128,27 +138,38 @@ def metrics(table: Table, weights: np.ndarray) -> dict[str, np.ndarray]:
 
     A source that a resample leaves out does not enter that resample's mean of sources.
     """
-    right = np.where(table.labels, table.shares[:, 0], table.shares[:, 1])
+    right = rightness(table)
     result = {f"source/{name}": mask for name, mask in _groups(table.sources).items()}
     result |= {f"policy/{name}": mask for name, mask in _groups(table.policies).items()}
-    result = {name: _ratio(weights @ (right * mask), weights @ mask) for name, mask in result.items()}
+    result = {name: ratio(weights @ (right * mask), weights @ mask) for name, mask in result.items()}
     sources = np.stack([values for name, values in result.items() if name.startswith("source/")])
     defined = ~np.isnan(sources)
     positive, negative = table.labels.astype(float), 1.0 - table.labels
-    classes = [_ratio(weights @ (right * mask), weights @ mask) for mask in (positive, negative)]
+    classes = [ratio(weights @ (right * mask), weights @ mask) for mask in (positive, negative)]
     # F1 = 2 TP / (members of the class + verdicts for the class); an unparsed verdict is for neither.
-    f1 = [_ratio(2 * (weights @ (right * mask)), weights @ (mask + table.shares[:, column]))
+    f1 = [ratio(2 * (weights @ (right * mask)), weights @ (mask + table.shares[:, column]))
           for column, mask in enumerate((positive, negative))]
     everything = weights.sum(axis=1)
     return {
-        "mean_of_sources": _ratio(np.where(defined, sources, 0).sum(axis=0), defined.sum(axis=0)),
-        "accuracy": _ratio(weights @ right, everything),
+        "mean_of_sources": ratio(np.where(defined, sources, 0).sum(axis=0), defined.sum(axis=0)),
+        "accuracy": ratio(weights @ right, everything),
         "balanced_accuracy": (classes[0] + classes[1]) / 2,
         "f1_incorrect": f1[1],
         "macro_f1": (f1[0] + f1[1]) / 2,
         "auroc": auroc(table.scores, table.labels, weights),
-        "unparsed": _ratio(weights @ table.shares[:, 2], everything),
+        "pairwise": ordering.pairwise(table.shares[:, 0] + table.shares[:, 2] / 2 if table.scores is None else
+                                      table.scores, table.labels, table.problems, table.sources, weights),
+        "brier": calibration.brier(table.scores, table.labels, weights),
+        "ece": calibration.ece(table.scores, table.labels, weights),
+        "agreement": agreement.rate(table.counts, weights),
+        "alpha": agreement.alpha(table.counts, weights),
+        "unparsed": ratio(weights @ table.shares[:, 2], everything),
     } | result
+
+
+def rightness(table: Table) -> np.ndarray:
+    """Share of each example's judgements whose verdict is its label, float64 [N]."""
+    return np.where(table.labels, table.shares[:, 0], table.shares[:, 1])
 
 
 def auroc(scores: np.ndarray | None, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -163,7 +184,7 @@ def auroc(scores: np.ndarray | None, labels: np.ndarray, weights: np.ndarray) ->
     positive = np.add.reduceat(ordered * is_positive, starts, axis=1)  # [R, distinct scores]
     negative = np.add.reduceat(ordered * ~is_positive, starts, axis=1)
     below = np.cumsum(negative, axis=1) - negative
-    return _ratio((positive * (below + negative / 2)).sum(axis=1), positive.sum(axis=1) * negative.sum(axis=1))
+    return ratio((positive * (below + negative / 2)).sum(axis=1), positive.sum(axis=1) * negative.sum(axis=1))
 
 
 def evaluate(judge: str, examples: Sequence[JudgingExample], judgements: Iterable[Judgement],
@@ -182,6 +203,7 @@ def evaluate(judge: str, examples: Sequence[JudgingExample], judgements: Iterabl
         by_policy={name: (int(mask.sum()), found[f"policy/{name}"]) for name, mask in _groups(table.policies).items()},
         confusion={label: dict(zip(VERDICTS, map(float, table.shares[rows].sum(axis=0)), strict=True))
                    for label, rows in labels.items()},
+        reliability=calibration.reliability(table.scores, table.labels, table.problems, table.sources, config),
         mean_tokens=float(table.tokens.mean()),
     )
 
@@ -217,8 +239,3 @@ def _groups(names: Sequence[str]) -> dict[str, np.ndarray]:
     """Each name, sorted, with its 0/1 mask [N]."""
     array = np.array(names, dtype=object)
     return {name: (array == name).astype(float) for name in sorted(set(names))}
-
-
-def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    """above / below, NaN where below is 0."""
-    return np.where(below > 0, above / np.where(below > 0, below, 1), np.nan)

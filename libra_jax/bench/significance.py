@@ -66,17 +66,28 @@ def estimate(statistic: Statistic, problems: Sequence[str], strata: Sequence[str
     `statistic` maps weights [R, N] to {name: values [R]}, NaN where undefined; resamples where a statistic is undefined
     do not enter its interval. Where every stratum has a single problem no resampling varies anything: no interval.
     """
+    drawn = draws(statistic, problems, strata, config)
+    single = not varies(problems, strata)
+    result = {}
+    for name, value in statistic(np.ones((1, len(problems)))).items():
+        low, high = (None, None) if single else interval(drawn[name], config.level)
+        result[name] = Estimate(value=_number(value[0]), low=low, high=high)
+    return result
+
+
+def draws(statistic: Statistic, problems: Sequence[str], strata: Sequence[str],
+          config: Bootstrap) -> dict[str, np.ndarray]:
+    """Each statistic on every resample, float64 [num_resamples]; a part of the resamples is in memory at a time."""
     every = weights(problems, strata, config)
     rows = max(1, _CHUNK // max(len(problems), 1))
     parts = [statistic(every[start:start + rows]) for start in range(0, len(every), rows)]
-    result = {}
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def varies(problems: Sequence[str], strata: Sequence[str]) -> bool:
+    """Whether resampling can change anything: some stratum has more than one problem."""
     clusters = set(zip(strata, problems, strict=True))
-    single = len(clusters) == len({stratum for stratum, _ in clusters})
-    for name, value in statistic(np.ones((1, len(problems)))).items():
-        draws = np.concatenate([part[name] for part in parts])
-        low, high = (None, None) if single else interval(draws, config.level)
-        result[name] = Estimate(value=_number(value[0]), low=low, high=high)
-    return result
+    return len(clusters) > len({stratum for stratum, _ in clusters})
 
 
 def interval(draws: np.ndarray, level: float) -> tuple[float | None, float | None]:
@@ -86,6 +97,40 @@ def interval(draws: np.ndarray, level: float) -> tuple[float | None, float | Non
         return None, None
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def p_value(drawn: np.ndarray) -> float | None:
+    """Two-sided p of "the statistic is 0" from its resamples [R]: twice the smaller share on one side of 0, ties both.
+
+    It is below 1 - level where the percentile interval of that level leaves out 0, up to one resample: one is added to
+    each count (Davison and Hinkley, 1997, equation 4.11), so no p is below 2 / (R + 1). NaN entries do not count; None
+    without others.
+    """
+    drawn = np.round(drawn[~np.isnan(drawn)], 12)  # equal judges differ by rounding alone
+    if not len(drawn):
+        return None
+    side = min((drawn <= 0).sum(), (drawn >= 0).sum())
+    return float(min(1.0, 2 * (side + 1) / (len(drawn) + 1)))
+
+
+def holm(values: Sequence[float | None]) -> list[float | None]:
+    """p-values corrected for their number (Holm, 1979, Scand. J. Statist. 6): those below a are right together at a.
+
+    The smallest of n is multiplied by n, the next by n - 1, and so on; none is below one before it or above 1. None is
+    no test, does not count, and stays.
+    """
+    order = sorted((value, place) for place, value in enumerate(values) if value is not None)
+    result: list[float | None] = [None] * len(values)
+    least = 0.0
+    for done, (value, place) in enumerate(order):
+        least = max(least, min(1.0, (len(order) - done) * value))
+        result[place] = least
+    return result
+
+
+def ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    """above / below, NaN where below is 0."""
+    return np.where(below > 0, above / np.where(below > 0, below, 1), np.nan)
 
 
 def _number(value: float) -> float | None:

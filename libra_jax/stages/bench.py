@@ -2,23 +2,26 @@
 
     libra bench --workdir=DIR --config.examples=bench.jsonl --config.judgements=A/judgements.jsonl,B/judgements.jsonl
     libra bench --workdir=DIR --config.suite=libra_bench --config.examples=hf://datasets/meituan/Libra-Bench@main
+    libra bench compare A/judgements.jsonl B/judgements.jsonl --config.examples=bench.jsonl
 
-Without judgements (the second line) it only writes the suite's examples to DIR/examples.jsonl, for `libra judge`.
+Without judgements (the second line) it only writes the suite's examples to DIR/examples.jsonl, for `libra judge`. The
+third prints the paired tests alone: `libra compare --help`.
 """
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import pathlib
+import sys
 from collections.abc import Sequence
 from typing import Literal
 
 from libra_jax import config as configs
 from libra_jax import records
-from libra_jax.bench import published, report, suites
+from libra_jax.bench import power, published, report, slices, suites
 from libra_jax.bench.significance import Bootstrap
-from libra_jax.records import Judgement, JudgingExample
+from libra_jax.records import JudgingExample, Problem, VerifiedRollout
+from libra_jax.stages import compare
 from libra_jax.train import metrics
 
 
@@ -35,6 +38,12 @@ class Config:
       metrics: metrics.jsonl files of training runs, whose curves the report shows under their folders' names.
       title: the report's heading.
       bootstrap: how intervals are made.
+      slices: the parts of the bench that are measured on their own.
+      problems: Problem records, whose levels, where they have some, become slices.
+      rollouts: VerifiedRollout records, whose share of right ones is each problem's difficulty; without, it is the
+        share among the examples.
+      target: the differences for which the number of problems is told.
+      shown: at most so many examples are in the page; the numbers are always of all.
     """
 
     examples: str = ""
@@ -43,14 +52,20 @@ class Config:
     metrics: tuple[str, ...] = ()
     title: str = "Libra: judges measured"
     bootstrap: Bootstrap = Bootstrap()
+    slices: slices.SliceConfig = slices.SliceConfig()
+    problems: str = ""
+    rollouts: str = ""
+    target: power.Target = power.Target()
+    shown: int = report.SHOWN
 
 
 def run(config: Config, workdir: pathlib.Path) -> dict:
     """Writes report.html and report.json to `workdir` and prints the leaderboard; returns what report.json holds.
 
     Broken lines of the examples are set aside in examples.rejected.jsonl, those of judgements in
-    judgements.NUMBER.rejected.jsonl, and counted. Raises ValueError for an empty path, judgements that do not cover the
-    examples (score.tabulate), or two judges that nothing tells apart; FileNotFoundError for no such file.
+    judgements.NUMBER.rejected.jsonl, those of the others under their fields' names, and counted. Raises ValueError for
+    an empty path, judgements that do not cover the examples (score.tabulate), or two judges that nothing tells apart;
+    FileNotFoundError for no such file.
     """
     if not config.examples:
         raise ValueError("--config.examples is empty; expected a file of judging examples")
@@ -66,12 +81,13 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
               "with\n"
               f"  libra judge --workdir=DIR --config.examples={workdir / 'examples.jsonl'} --config.checkpoint=FOLDER")
         return {"examples": count, "broken_lines": len(broken)}
-    by_judge = read(config.judgements, workdir, broken)
+    by_judge = compare.read(config.judgements, workdir, broken)
     curves = {}
     for path, name in zip(config.metrics, run_names(config.metrics), strict=True):
         curves |= training_curves(name, metrics.read(pathlib.Path(path)))
     numbers = report.write(workdir, title=config.title, examples=examples, judgements_by_judge=by_judge, curves=curves,
-                           bootstrap=config.bootstrap)
+                           bootstrap=config.bootstrap, slicings=_divide(config, examples, workdir, broken),
+                           target=config.target, shown=config.shown)
     print(report.to_text(report.Table(**numbers["leaderboard"])))
     print(f"{len(examples)} examples, {len(broken)} broken lines; {workdir / 'report.html'}")
     return numbers | {"broken_lines": len(broken)}
@@ -85,24 +101,18 @@ def contents(examples: Sequence[JudgingExample]) -> report.Table:
     return report.Table(title="Examples", header=("source", "problems", "correct", "incorrect"), rows=tuple(table))
 
 
-def read(paths: Sequence[str], workdir: pathlib.Path, broken: list[str]) -> dict[str, list[Judgement]]:
-    """Judgements of all files by judge, in the order of the files; `broken` gains a line for each broken one."""
-    found: dict[tuple[str, str], list[Judgement]] = {}
-    for number, path in enumerate(paths):
-        aside = workdir / f"judgements.{number}.rejected.jsonl"
-        for judgement in records.read(path, Judgement, rejected=broken, aside=aside):
-            found.setdefault((judgement.judge, path), []).append(judgement)
-    uses = collections.Counter(judge for judge, _ in found)
-    result: dict[str, list[Judgement]] = {}
-    for (judge, path), judgements in found.items():
-        name = judge if uses[judge] == 1 else f"{judge} ({pathlib.Path(path).parent.name})"
-        if name in result:
-            raise ValueError(f"{path}: judge {name!r} is there twice; judge again with another --config.name")
-        result[name] = judgements
-    if not result:
-        raise ValueError(f"{', '.join(paths)}: no judgements; expected JSON lines of Judgement, as `libra judge` "
-                         "writes them")
-    return result
+def _divide(config: Config, examples: Sequence[JudgingExample], workdir: pathlib.Path, broken: list[str]
+            ) -> list[slices.Slicing]:
+    """The slices of the examples, with levels and difficulty from the files that the config names."""
+    levels = shares = None
+    if config.problems:
+        found = records.read(config.problems, Problem, rejected=broken, aside=workdir / "problems.rejected.jsonl")
+        levels = {problem.id: problem.level for problem in found if problem.level}
+    if config.rollouts:
+        given = records.read(config.rollouts, VerifiedRollout, rejected=broken,
+                             aside=workdir / "rollouts.rejected.jsonl")
+        shares = slices.right_shares([(rollout.problem_id, rollout.correct) for rollout in given])
+    return slices.divide(examples, config.slices, levels=levels, shares=shares)
 
 
 def run_names(paths: Sequence[str]) -> list[str]:
@@ -125,7 +135,10 @@ def training_curves(label: str, rows: Sequence[dict]) -> dict[str, list[tuple[fl
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """`libra bench`; see the module's docstring."""
+    """`libra bench`, and `libra bench compare A B`; see the module's docstring."""
+    argv = list(sys.argv if argv is None else argv)
+    if argv[1:2] == ["compare"]:
+        return compare.main([f"{argv[0]} compare", *argv[2:]])
     return configs.main(run, Config(), argv)
 
 
