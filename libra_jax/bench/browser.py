@@ -75,9 +75,9 @@ def _card(example: JudgingExample, judges: Sequence[str], said: Mapping[str, Seq
         columns.append(_column(judge, verdicts[judge], "right" if verdicts[judge] == label else "wrong", "".join(parts),
                                f'<i class="swatch c{place % NUM_COLORS}"></i>'))
     return (f'<details class="example" data-label="{label}" data-source="{source}" data-split="{split}"><summary>'
-            f'<code>{html.escape(example.id)}</code><span class="chip label {label}">{label}</span>{chips}</summary>'
-            f'<h4>Question <small>{html.escape(example.source)}</small></h4>{_text(example.question)}'
-            f'<div class="columns">{"".join(columns)}</div></details>')
+            f'<code>{html.escape(example.id)}</code><span class="chip label {label}">label: {label}</span>{chips}'
+            f'</summary><h4>Question <small>{html.escape(example.source)}</small></h4>{_text(example.question)}'
+            f'<div class="columns">{columns[0]}<div class="judges">{"".join(columns[1:])}</div></div></details>')
 
 
 def decision(judgements: Sequence[Judgement]) -> str:

@@ -26,9 +26,8 @@ def legend(judges: Sequence[str]) -> str:
 def leaderboard(judges: Sequence[str], estimates: Sequence[Estimate]) -> str:
     """A row for each judge, the best on top: its name, a dot with its interval from 0 to 1, and the number."""
     order = sorted(range(len(judges)), key=lambda place: (-(estimates[place].value or 0), place))
-    rows = [f'<div class="name">{html.escape(judges[place])}</div>{track([(place, estimates[place])])}'
-            f'<div class="value">{_value(estimates[place])}</div>' for place in order]
-    return f'<div class="chart">{"".join(rows)}{_axis(("0", ".25", ".5", ".75", "1"))}</div>'
+    return _chart([_row(judges[place], _value(estimates[place]), track([(place, estimates[place])]))
+                   for place in order])
 
 
 def sliced(judges: Sequence[str], measured: Sequence[Sliced]) -> str:
@@ -36,9 +35,8 @@ def sliced(judges: Sequence[str], measured: Sequence[Sliced]) -> str:
     rows = []
     for number, each in enumerate(measured[0].slices):
         dots = [(place, of.slices[number].accuracy) for place, of in enumerate(measured)]
-        rows.append(f'<div class="name">{html.escape(each.name)}</div>{track(dots)}'
-                    f'<div class="value">{each.num_examples:,}</div>')
-    return f'<div class="chart">{"".join(rows)}{_axis(("0", ".25", ".5", ".75", "1"))}</div>'
+        rows.append(_row(each.name, f"{each.num_examples:,}", track(dots)))
+    return _chart(rows)
 
 
 def differences(names: Sequence[str], estimates: Sequence[Estimate]) -> str:
@@ -48,9 +46,8 @@ def differences(names: Sequence[str], estimates: Sequence[Estimate]) -> str:
     rows = []
     for name, each in zip(names, estimates, strict=True):
         color = "higher" if (each.low or 0) > 0 else "lower" if (each.high or 0) < 0 else "even"
-        rows.append(f'<div class="name">{html.escape(name)}</div>{track([(color, each)], -reach, reach, zero=True)}'
-                    f'<div class="value">{_value(each, sign="+")}</div>')
-    return f'<div class="chart">{"".join(rows)}{_axis((f"{-reach:.2f}", "0", f"+{reach:.2f}"))}</div>'
+        rows.append(_row(name, _value(each, sign="+"), track([(color, each)], -reach, reach, zero=True)))
+    return _chart(rows, (f"{-reach:.2f}", "0", f"+{reach:.2f}"))
 
 
 def track(dots: Sequence[tuple[int | str, Estimate]], low: float = 0.0, high: float = 1.0, *,
@@ -110,5 +107,10 @@ def _value(estimate: Estimate, sign: str = "") -> str:
     return f"<strong>{estimate.value:{sign}.3f}</strong>{interval}"
 
 
-def _axis(ticks: Sequence[str]) -> str:
-    return f'<div class="axis">{"".join(f"<span>{tick}</span>" for tick in ticks)}</div>'
+def _row(name: str, value: str, drawn: str) -> str:
+    return f'<div class="name">{html.escape(name)}</div><div class="value">{value}</div>{drawn}'
+
+
+def _chart(rows: Sequence[str], ticks: Sequence[str] = ("0", ".25", ".5", ".75", "1")) -> str:
+    axis = "".join(f"<span>{tick}</span>" for tick in ticks)
+    return f'<div class="chart">{"".join(rows)}<div class="axis">{axis}</div></div>'

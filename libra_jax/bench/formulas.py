@@ -29,9 +29,13 @@ def render(text: str) -> str:
         if found is None:
             continue
         source, end = found
-        shown = mathml.convert(source, display=match[0] not in ("$", r"\("))
+        display = match[0] not in ("$", r"\(")
+        shown = mathml.convert(source, display=display)
         if shown is not None:
-            parts += [html.escape(text[done:match.start()]), shown]
+            before = text[done:match.start()]
+            if display:  # it is a block of its own: the line ends around it would be empty lines
+                before, end = before.removesuffix("\n"), end + text.startswith("\n", end)
+            parts += [html.escape(before), shown]
             done = end
     return "".join([*parts, html.escape(text[done:])])
 

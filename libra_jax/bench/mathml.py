@@ -16,6 +16,7 @@ from libra_jax.bench import mathml_symbols as symbols
 LONGEST = 4000
 DEEPEST = 30
 
+_SPACE = "\u00a0"  # MathML trims others at the ends of its text
 _TOKEN = re.compile(r"\\[A-Za-z]+|\\.|\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+|\s+|.", re.DOTALL)
 
 
@@ -69,13 +70,9 @@ class _Reader:
 
     def _row(self, stops: tuple[str, ...]) -> str:
         """Everything up to one of `stops`, which stays, or to the end."""
-        self._depth += 1
-        if self._depth > DEEPEST:
-            raise Unsupported("too deep")
         made = []
         while (token := self._peek()) and token not in stops and token not in ("}", "&", r"\\", r"\end", r"\right"):
             made.append(self._scripted())
-        self._depth -= 1
         return "".join(made)
 
     def _scripted(self) -> str:
@@ -126,9 +123,21 @@ class _Reader:
             words.append(symbols.ESCAPED[token[1:]] if token.startswith("\\") else token)
             self._at += 1
         self._at += 1
-        return html.escape("".join(words))
+        text = "".join(words)
+        inner = text.strip()
+        start = len(text) - len(text.lstrip())
+        return html.escape(f"{_SPACE * start}{inner}{_SPACE * (len(text) - start - len(inner))}")
 
     def _atom(self) -> str:
+        """What one token, or the group or command that it opens, shows."""
+        self._depth += 1
+        if self._depth > DEEPEST:
+            raise Unsupported("too deep")
+        made = self._shallow()
+        self._depth -= 1
+        return made
+
+    def _shallow(self) -> str:
         token = self._peek()
         if token == "{":
             return self._group()
@@ -141,12 +150,13 @@ class _Reader:
             return f"<mi>{html.escape(token)}</mi>"
         if token in "#^_&}$":
             raise Unsupported(token)
-        stretch = ' stretchy="false"' if token in "()[]|/" else ""
-        return f"<mo{stretch}>{html.escape('−' if token == '-' else ' ' if token == '~' else token)}</mo>"
+        how = ' stretchy="false"' if token in "()[]/|" else ""
+        how += ' lspace="0" rspace="0"' if token in ".|!" else ""
+        return f"<mo{how}>{html.escape('−' if token == '-' else ' ' if token == '~' else token)}</mo>"
 
     def _command(self, name: str) -> str:
         if name in symbols.LETTERS:
-            return f"<mi>{symbols.LETTERS[name]}</mi>"
+            return f"<mi>{html.escape(symbols.LETTERS[name])}</mi>"
         if name in symbols.OPERATORS:
             return f"<mo>{html.escape(symbols.OPERATORS[name])}</mo>"
         if name in symbols.BIG:
@@ -158,6 +168,8 @@ class _Reader:
             return f'<mspace width="{symbols.SPACES[name]}"></mspace>'
         if name in symbols.IGNORED:
             return ""
+        if name in symbols.LINES:
+            return f'<mrow class="{symbols.LINES[name]}">{self._argument()}</mrow>'
         if name in symbols.ACCENTS:
             place = "munder" if name.startswith("under") else "mover"
             wide = str(name.startswith(("over", "under", "wide"))).lower()

@@ -13,7 +13,8 @@ LETTERS = (
        "nabla": "∇", "emptyset": "∅", "varnothing": "∅", "triangle": "△", "angle": "∠", "degree": "°", "forall": "∀",
        "exists": "∃", "top": "⊤", "bot": "⊥", "square": "□", "Box": "□", "blacksquare": "■", "checkmark": "✓",
        "pounds": "£", "euro": "€", "dagger": "†", "star": "⋆", "prime": "′", "diamond": "⋄",
-       "clubsuit": "♣", "diamondsuit": "♢", "heartsuit": "♡", "spadesuit": "♠"}
+       "clubsuit": "♣", "diamondsuit": "♢", "heartsuit": "♡", "spadesuit": "♠", "%": "%", "$": "$",
+       "#": "#", "&": "&", "_": "_"}
 )
 
 OPERATORS = {
@@ -30,7 +31,7 @@ OPERATORS = {
     "langle": "⟨", "rangle": "⟩",
     "lfloor": "⌊", "rfloor": "⌋", "lceil": "⌈", "rceil": "⌉", "lvert": "|", "rvert": "|", "vert": "|", "lVert": "‖",
     "rVert": "‖", "Vert": "‖", "|": "‖", "{": "{", "}": "}", "lbrace": "{", "rbrace": "}", "lbrack": "[",
-    "rbrack": "]", "%": "%", "$": "$", "#": "#", "&": "&", "_": "_", "models": "⊨", "vdash": "⊢", "prec": "≺",
+    "rbrack": "]", "models": "⊨", "vdash": "⊢", "prec": "≺",
     "succ": "≻", "asymp": "≍", "doteq": "≐",
 }
 
@@ -50,8 +51,10 @@ SPACES = {",": "0.17em", ":": "0.22em", ";": "0.28em", "!": "-0.17em", " ": "0.3
 IGNORED = {"displaystyle", "textstyle", "scriptstyle", "limits", "nolimits", "nonumber", "notag", "hline", "rm", "it",
            "normalsize", "small", "large"}
 
-ACCENTS = {"overline": "‾", "bar": "‾", "hat": "^", "widehat": "^", "tilde": "~", "widetilde": "~", "vec": "→",
-           "overrightarrow": "→", "overleftrightarrow": "↔", "dot": "˙", "ddot": "¨", "underline": "_",
+LINES = {"overline": "over", "underline": "under"}  # the class of a box with a line, which no font need have
+
+ACCENTS = {"bar": "‾", "hat": "^", "widehat": "^", "tilde": "~", "widetilde": "~", "vec": "→",
+           "overrightarrow": "→", "overleftrightarrow": "↔", "dot": "˙", "ddot": "¨",
            "overbrace": "⏞", "underbrace": "⏟", "overarc": "⌒"}
 
 BLACKBOARD = {"R": "ℝ", "N": "ℕ", "Z": "ℤ", "Q": "ℚ", "C": "ℂ", "P": "ℙ", "F": "𝔽", "E": "𝔼", "H": "ℍ"}

@@ -59,4 +59,4 @@ def folded(summary: str, inner: str) -> str:
 def curves(name: str, image: str) -> str:
     """A plot of plots.py, a data URI, with its name."""
     name = html.escape(name)
-    return f'<figure class="curves"><img alt="{name}" src="{image}"><figcaption>{name}</figcaption></figure>'
+    return f'<figure class="curves"><figcaption>{name}</figcaption><img alt="{name}" src="{image}"></figure>'

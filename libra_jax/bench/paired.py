@@ -56,15 +56,11 @@ def compare(examples: Sequence[JudgingExample], judgements_by_judge: Mapping[str
     if metric not in score.METRICS:
         raise ValueError(f"metric={metric!r}: expected one of {', '.join(score.METRICS)}")
     tables = {judge: score.tabulate(examples, some) for judge, some in judgements_by_judge.items()}
-    drawn, right, clusters = {}, {}, ([example.problem_id for example in examples], [e.source for e in examples])
-    for judge, table in tables.items():
-        estimate = lambda weights, table=table: {"": score.metrics(table, weights)[metric]}  # noqa: E731
-        drawn[judge] = estimate(np.ones((1, len(examples))))[""], significance.draws(estimate, *clusters, bootstrap)[""]
-        right[judge] = decided_right(table)
-    pairs = list(itertools.combinations(tables, 2))
-    varies = significance.varies(*clusters) if pairs else False
-    found = []
-    for first, second in pairs:
+    clusters = [example.problem_id for example in examples], [example.source for example in examples]
+    drawn = {judge: _measure(table, metric, clusters, bootstrap) for judge, table in tables.items()}
+    right = {judge: decided_right(table) for judge, table in tables.items()}
+    varies, found = significance.varies(*clusters), []
+    for first, second in itertools.combinations(tables, 2):
         (value,), resampled = (after - before for before, after in zip(drawn[first], drawn[second], strict=True))
         low, high = significance.interval(resampled, bootstrap.level) if varies else (None, None)
         only_first = int((right[first] & ~right[second]).sum())
@@ -77,6 +73,19 @@ def compare(examples: Sequence[JudgingExample], judgements_by_judge: Mapping[str
     corrected = zip(found, significance.holm([each.p for each in found]),
                     significance.holm([each.p_mcnemar for each in found]), strict=True)
     return [dataclasses.replace(each, p_holm=p, p_mcnemar_holm=exact) for each, p, exact in corrected]
+
+
+def _measure(table: score.Table, metric: str, clusters: tuple[list[str], list[str]], bootstrap: Bootstrap
+             ) -> tuple[np.ndarray, np.ndarray]:
+    """The metric on all examples [1], and on every resample [num_resamples]."""
+
+    def statistic(weights: np.ndarray) -> dict[str, np.ndarray]:
+        if metric == "mean_of_sources":  # the one that is asked for most, at a tenth of the time of all
+            return {metric: score.mean_of_sources(table, weights)}
+        return {metric: score.metrics(table, weights)[metric]}
+
+    return (statistic(np.ones((1, len(table.labels))))[metric],
+            significance.draws(statistic, *clusters, bootstrap)[metric])
 
 
 def decided_right(table: score.Table) -> np.ndarray:

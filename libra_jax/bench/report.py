@@ -79,7 +79,8 @@ def write(path: str | os.PathLike, *, title: str, examples: Sequence[JudgingExam
                   ("Verdicts by label", page.table(confusion(evaluations), heading=False))]
     parts += [(table.title, page.table(table, heading=False)) for table in tables]
     images = plots.curves(curves).items()
-    parts += [("Training", "".join(page.curves(group, image) for group, image in images))] if images else []
+    if images:
+        parts.append(("Training", "".join(page.curves(f"Training: {group}", image) for group, image in images)))
     if evaluations and shown:
         parts.append(("Examples", browser.section(examples, judgements_by_judge, shown)))
     records.write_json(file.with_suffix(".json"), numbers)
@@ -104,10 +105,10 @@ def calibration(evaluations: Sequence[score.Evaluation]) -> Table:
     rows = [(each.judge, *(show(each.metrics[name]) for name in names)) for each in evaluations]
     return Table(title="Scores and consistency", rows=tuple(rows),
                  header=("judge", "AUROC", "pairwise", "Brier", "ECE", "agreement", "alpha"),
-                 note="AUROC: a correct response scores above an incorrect one. Pairwise: the same within a problem. "
-                      "Brier and ECE (bins of equal mass): lower is better, for scores read as probabilities of "
-                      "correct. Agreement: two judgements of an example have one verdict; alpha (Krippendorff): beyond "
-                      "chance. Without scores, or with one judgement an example, there is nothing to measure: -.")
+                 note="AUROC: a correct response scores above an incorrect one. Pairwise: the same within a problem, "
+                      "by verdicts where there are no scores. Brier and ECE (bins of equal mass): lower is better, for "
+                      "scores read as probabilities of correct. Agreement: two judgements of an example have one "
+                      "verdict; alpha (Krippendorff): beyond chance. -: no scores, or one judgement an example.")
 
 
 def confusion(evaluations: Sequence[score.Evaluation]) -> Table:

@@ -134,16 +134,11 @@ def tabulate(examples: Sequence[JudgingExample], judgements: Iterable[Judgement]
 
 
 def metrics(table: Table, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """All statistics under example weights [R, N]: METRICS, "source/NAME" and "policy/NAME"; values [R], NaN undefined.
-
-    A source that a resample leaves out does not enter that resample's mean of sources.
-    """
+    """METRICS, "source/NAME" and "policy/NAME" under example weights [R, N]; values [R], NaN where undefined."""
     right = rightness(table)
     result = {f"source/{name}": mask for name, mask in _groups(table.sources).items()}
     result |= {f"policy/{name}": mask for name, mask in _groups(table.policies).items()}
     result = {name: ratio(weights @ (right * mask), weights @ mask) for name, mask in result.items()}
-    sources = np.stack([values for name, values in result.items() if name.startswith("source/")])
-    defined = ~np.isnan(sources)
     positive, negative = table.labels.astype(float), 1.0 - table.labels
     classes = [ratio(weights @ (right * mask), weights @ mask) for mask in (positive, negative)]
     # F1 = 2 TP / (members of the class + verdicts for the class); an unparsed verdict is for neither.
@@ -151,7 +146,7 @@ def metrics(table: Table, weights: np.ndarray) -> dict[str, np.ndarray]:
           for column, mask in enumerate((positive, negative))]
     everything = weights.sum(axis=1)
     return {
-        "mean_of_sources": ratio(np.where(defined, sources, 0).sum(axis=0), defined.sum(axis=0)),
+        "mean_of_sources": mean_of_sources(table, weights),
         "accuracy": ratio(weights @ right, everything),
         "balanced_accuracy": (classes[0] + classes[1]) / 2,
         "f1_incorrect": f1[1],
@@ -165,6 +160,14 @@ def metrics(table: Table, weights: np.ndarray) -> dict[str, np.ndarray]:
         "alpha": agreement.alpha(table.counts, weights),
         "unparsed": ratio(weights @ table.shares[:, 2], everything),
     } | result
+
+
+def mean_of_sources(table: Table, weights: np.ndarray) -> np.ndarray:
+    """The headline under example weights [R, N]; a source that a resample leaves out does not enter its mean."""
+    right = rightness(table)
+    sources = np.stack([ratio(weights @ (right * mask), weights @ mask) for mask in _groups(table.sources).values()])
+    defined = ~np.isnan(sources)
+    return ratio(np.where(defined, sources, 0).sum(axis=0), defined.sum(axis=0))
 
 
 def rightness(table: Table) -> np.ndarray:

@@ -10,6 +10,7 @@ third prints the paired tests alone: `libra compare --help`.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import pathlib
 import sys

@@ -54,6 +54,8 @@ def run(config: Config, workdir: pathlib.Path) -> list[dict]:
     Broken lines are set aside as in the bench stage. Raises ValueError for fewer than two judges, an unknown metric, no
     examples, or judgements that do not cover them; FileNotFoundError for no such file.
     """
+    if not config.judgements:
+        raise ValueError("--config.judgements is empty; expected files of judgements, as `libra judge` writes them")
     files = [_file(path) for path in config.judgements]
     workdir = pathlib.Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)

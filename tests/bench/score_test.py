@@ -41,6 +41,11 @@ def test_numbers_by_hand():
         "f1_incorrect": 2 * 1 / (1 + 2),  # one found, one incorrect in truth, two said incorrect
         "macro_f1": (2 * 1 / (3 + 1) + 2 / 3) / 2,
         "auroc": None,
+        "pairwise": None,  # no problem has both kinds
+        "brier": None,
+        "ece": None,
+        "agreement": None,
+        "alpha": None,
         "unparsed": 1 / 4,
     })
     assert {name: (count, each.value) for name, (count, each) in found.by_source.items()} == {
@@ -74,6 +79,27 @@ def test_scores_come_before_votes_and_their_absence_is_a_half():
     judgements = [judgement("1", "correct", value=0.4), judgement("2", "correct", value=0.3),
                   judgement("3", "correct")]
     assert values(measure(examples, judgements))["auroc"] == pytest.approx(1 / 2)
+
+
+def test_repeated_judgements_and_scores_are_measured_by_hand():
+    examples = [example("1", True, problem="p"), example("2", False, problem="p"), example("3", False, problem="q")]
+    votes = [judgement("1", verdict, sample) for sample, verdict in enumerate(["correct", "correct", "incorrect"])]
+    votes += [judgement("2", "incorrect", sample) for sample in range(2)] + [judgement("3", "unparsed")]
+    found = measure(examples, votes)
+    assert values(found)["brier"] == pytest.approx(((2 / 3 - 1) ** 2 + 0 + 0.5**2) / 3)
+    assert values(found)["ece"] == pytest.approx((1 / 3 + 0 + 1 / 2) / 3)  # three scores, three bins
+    assert values(found)["pairwise"] == 1 and values(found)["agreement"] == pytest.approx((1 / 3 + 1) / 2)
+    # Of the repeated ones: 2 correct, 3 incorrect; 2 disagreeing pairs of 2 judgements in 3, expected 2 * 2 * 3 / 4.
+    assert values(found)["alpha"] == pytest.approx(1 - 2 / (2 * 2 * 3 / 4))
+    assert [(each.num_examples, each.score) for each in found.reliability] == [
+        (1, 0.0), (1, 0.5), (1, pytest.approx(2 / 3))]
+
+
+def test_without_scores_the_verdicts_order_pairs():
+    examples = [example("1", True, problem="p"), example("2", False, problem="p"), example("3", False, problem="p")]
+    found = values(measure(examples, [judgement("1", "correct"), judgement("2", "unparsed"),
+                                      judgement("3", "correct")]))
+    assert found["pairwise"] == pytest.approx((1 + 1 / 2) / 2) and found["auroc"] is None
 
 
 def test_auroc_is_the_share_of_ordered_pairs_and_ties_half():

@@ -81,3 +81,26 @@ def test_strata_of_one_problem_each_have_no_interval():
     alone = significance.estimate(mean, list("abcd"), list("wxyz"), significance.Bootstrap())["mean"]
     assert (alone.value, alone.low, alone.high) == (1.5, None, None)
     assert significance.estimate(mean, list("abcd"), list("wwyz"), significance.Bootstrap())["mean"].low < 1.5
+
+
+def test_p_is_twice_the_smaller_share_beyond_nought():
+    assert significance.p_value(np.array([1.0] * 97 + [-1.0, 0.0])) == pytest.approx(2 * 3 / 100)
+    assert significance.p_value(np.array([-1.0] * 99)) == pytest.approx(2 / 100)
+    assert significance.p_value(np.zeros(99)) == 1 and significance.p_value(np.full(9, 1e-15)) == 1
+    assert significance.p_value(np.array([np.nan, 1.0])) == pytest.approx(1)
+    assert significance.p_value(np.array([np.nan])) is None
+
+
+def test_p_is_small_where_the_interval_leaves_out_nought():
+    rng = np.random.default_rng(0)
+    for shift in np.linspace(1.5, 2.5, 21):
+        drawn = rng.standard_normal(1999) + shift
+        low, _ = significance.interval(drawn, 0.95)
+        assert (significance.p_value(drawn) < 0.05) == (low > 0) or abs(significance.p_value(drawn) - 0.05) < 2e-3
+
+
+def test_holm_by_hand():
+    # 0.01 * 4; then the larger of that and 0.02 * 3; 0.03 * 2 is no more; and 0.5.
+    assert significance.holm([0.03, 0.01, 0.5, 0.02]) == pytest.approx([0.06, 0.04, 0.5, 0.06])
+    assert significance.holm([0.4, None, 0.6]) == [0.8, None, 0.8]
+    assert significance.holm([]) == []

@@ -8,7 +8,7 @@ import pytest
 
 from libra_jax import records
 from libra_jax.bench import suites
-from libra_jax.records import Judgement, JudgingExample
+from libra_jax.records import Judgement, JudgingExample, Problem, VerifiedRollout
 from libra_jax.stages import bench
 
 
@@ -59,6 +59,25 @@ def test_a_broken_line_is_counted_and_set_aside(files, capsys):
     assert bench.main(flags(files, "plain")) == 0
     assert "1 broken lines" in capsys.readouterr().out
     assert (files / "out/judgements.0.rejected.jsonl").is_file()
+
+
+def test_levels_and_difficulty_come_from_files_and_families_from_a_flag(files, capsys):
+    records.write(files / "problems.jsonl", [Problem(id=f"{n}", source="s", question="q", level=f"Level {n}")
+                                             for n in range(2)])
+    rollouts = [VerifiedRollout(problem_id=f"{n % 2}", policy="p", sample=n, text="", num_tokens=1, finish="stop",
+                                correct=n % 2 == 0, decided_by="rule", why="") for n in range(4)]
+    records.write(files / "verified.jsonl", rollouts)
+    (files / "verified.jsonl").open("a").write("{broken\n")
+    assert bench.main([*flags(files, "thinking"), f"--config.problems={files / 'problems.jsonl'}", "--config.shown=2",
+                       f"--config.rollouts={files / 'verified.jsonl'}", "--config.slices.length_bands=0",
+                       "--config.target.points=3", "--config.slices.trained_on=q*"]) == 0
+    assert "1 broken lines" in capsys.readouterr().out and (files / "out/rollouts.rejected.jsonl").is_file()
+    numbers = json.loads((files / "out/report.json").read_text())
+    assert {each["kind"]: [part["name"] for part in each["slices"]] for each in numbers["judges"][0]["slices"]} == {
+        "source": ["s"], "level": ["Level 0", "Level 1"],
+        "difficulty": ["hard: up to 1/3 right", "easy: over 2/3 right"]}
+    assert numbers["target"]["points"] == [3.0]
+    assert (files / "out/report.html").read_text().count('<details class="example"') == 2
 
 
 def test_libra_bench_becomes_examples_for_the_judge_stage(files, capsys):
