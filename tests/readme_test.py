@@ -9,7 +9,7 @@ import shlex
 import pytest
 
 from libra_jax import config as configs
-from libra_jax.stages import cli
+from libra_jax.stages import cli, compare
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -27,6 +27,8 @@ def commands(text: str) -> list[list[str]]:
 
 def check(words: list[str]) -> None:
     """The stage exists and takes these flags; AssertionError or ConfigError otherwise."""
+    if words[1:3] == ["bench", "compare"]:
+        words = ["libra", "compare", *compare.flags(words[3:])]
     stage = words[1 + (words[1] == "--distributed")]
     assert stage in cli.stages(), words
     default = importlib.import_module(f"libra_jax.stages.{stage}").Config()

@@ -90,7 +90,8 @@ def decision(judgements: Sequence[Judgement]) -> str:
 
 
 def _chip(place: int, judge: str, verdict: str, label: str, judgements: Sequence[Judgement]) -> str:
-    votes = f" {sum(each.verdict == verdict for each in judgements)}/{len(judgements)}" if len(judgements) > 1 else ""
+    agreeing = sum(each.verdict == verdict for each in judgements)
+    votes = f" {agreeing}/{len(judgements)}" if len(judgements) > 1 and agreeing else ""
     right = verdict == label
     return (f'<span class="chip verdict {"right" if right else "wrong"}" data-judge="{place}" data-verdict="{verdict}" '
             f'data-right="{int(right)}" title="{html.escape(judge)}"><i class="swatch c{place % NUM_COLORS}"></i>'

@@ -6,6 +6,7 @@ report.schema.json beside this file describes report.json; its `version` rises w
 from __future__ import annotations
 
 import dataclasses
+import html
 import math
 import os
 import pathlib
@@ -13,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from libra_jax import records
-from libra_jax.bench import browser, charts, page, paired, plots, power, score, slices
+from libra_jax.bench import browser, charts, page, paired, plots, power, score, significance, slices
 from libra_jax.bench.significance import Bootstrap, Estimate
 from libra_jax.bench.tables import Table, show, show_p, to_text
 from libra_jax.records import Judgement, JudgingExample
@@ -71,7 +72,7 @@ def write(path: str | os.PathLike, *, title: str, examples: Sequence[JudgingExam
         "curves": curves,
         "tables": [dataclasses.asdict(table) for table in tables],
     })
-    parts = [("", _summary(numbers, bootstrap))]
+    parts = [("", _summary(numbers, bootstrap, caution(examples)))]
     if evaluations:
         parts += [("Judges", _judges(evaluations)), *_comparisons(comparisons, bootstrap, target),
                   ("Parts of the bench", _slices(evaluations, sliced)),
@@ -119,19 +120,22 @@ def confusion(evaluations: Sequence[score.Evaluation]) -> Table:
                  note="Numbers of examples, fractional where several judgements are averaged.")
 
 
-def differences(comparisons: Sequence[paired.Comparison], metric: str, level: float) -> Table:
+def differences(comparisons: Sequence[paired.Comparison], metric: str, bootstrap: Bootstrap) -> Table:
     """Both paired tests of each pair of judges."""
+    level, pairs = bootstrap.level, len(comparisons)
+    needed = math.ceil(2 * pairs / (1 - level))
+    few = f" With {bootstrap.num_resamples:,} resamples no pair of {pairs} can be: give {needed:,} or more."
     rows = [(each.second, each.first, show(_estimate(each)), show_p(each.p), show_p(each.p_holm),
              _beyond(each, level), each.only_second, each.only_first, show_p(each.p_mcnemar),
              show_p(each.p_mcnemar_holm)) for each in comparisons]
     return Table(title="Differences, paired", rows=tuple(rows),
-                 header=("judge", "minus", metric.replace("_", " "), "p", "p, Holm", "beyond chance", "only it right",
-                         "only the other", "McNemar", "McNemar, Holm"),
+                 header=("judge", "minus", metric.replace("_", " "), "p", "p, Holm", "beyond chance", "only it",
+                         "only other", "McNemar", "Holm"),
                  note="Both judges are measured on the same resampled problems; p is of no difference, and Holm "
-                      f"corrects it over all pairs ({len(comparisons)}). Beyond chance: p, Holm is below "
-                      f"{1 - level:.2g}. McNemar's exact test counts the examples that one judge alone gets right "
-                      "(majority of its judgements) as if they were independent; responses to one problem are not, so "
-                      "believe the bootstrap.")
+                      f"corrects it over all pairs ({pairs}). Beyond chance: p, Holm is below {1 - level:.2g}."
+                      f"{few if bootstrap.num_resamples < needed else ''} McNemar's exact test counts the examples "
+                      "that only one judge gets right (majority of its judgements) as if they were independent; "
+                      "responses to one problem are not, so believe the bootstrap.")
 
 
 def needs(comparisons: Sequence[paired.Comparison], target: power.Target, level: float) -> Table:
@@ -149,6 +153,16 @@ def needs(comparisons: Sequence[paired.Comparison], target: power.Target, level:
                       "examples.")
 
 
+def caution(examples: Sequence[JudgingExample]) -> str:
+    """A sentence where a source has too few problems for intervals and tests to be believed, else nothing."""
+    few = significance.thin([example.problem_id for example in examples], [example.source for example in examples])
+    if not few:
+        return ""
+    named = ", ".join(f"{source} has {count}" for source, count in few.items())
+    return (f"Few problems: {named}. Below {significance.FEWEST} in a source, intervals are too narrow and p-values "
+            "too small.")
+
+
 def _judges(evaluations: Sequence[score.Evaluation]) -> str:
     chart = charts.leaderboard([each.judge for each in evaluations],
                                [each.metrics["mean_of_sources"] for each in evaluations])
@@ -162,7 +176,7 @@ def _comparisons(comparisons: Sequence[paired.Comparison], bootstrap: Bootstrap,
         return []
     chart = charts.differences([f"{each.second} − {each.first}" for each in comparisons],
                                [_estimate(each) for each in comparisons])
-    table = page.table(differences(comparisons, "mean_of_sources", bootstrap.level), heading=False)
+    table = page.table(differences(comparisons, "mean_of_sources", bootstrap), heading=False)
     needed = page.table(needs(comparisons, target, bootstrap.level))
     if len(comparisons) > _FOLDED:
         table, needed = page.folded("Tests", table), page.folded("Problems that a difference needs", needed)
@@ -211,12 +225,12 @@ def _needed(found: power.Power, name: str) -> str:
     return "-" if found.problems[name] is None else f"{found.problems[name]:,} ({found.examples[name]:,})"
 
 
-def _summary(numbers: dict, bootstrap: Bootstrap) -> str:
+def _summary(numbers: dict, bootstrap: Bootstrap, warning: str) -> str:
     if not numbers["judges"]:
         return ""
     return (f"<p>{numbers['num_examples']:,} examples of {numbers['num_problems']:,} problems. Brackets and bars are "
             f"{bootstrap.level:.0%} intervals: percentiles of {bootstrap.num_resamples:,} resamples of the problems "
-            "within each source.</p>")
+            "within each source.</p>" + (f"<p><strong>{html.escape(warning)}</strong></p>" if warning else ""))
 
 
 def _finite(value: Any) -> Any:
@@ -230,5 +244,5 @@ def _finite(value: Any) -> Any:
     return value if value is None or isinstance(value, str | int) else str(value)
 
 
-__all__ = ["SHOWN", "VERSION", "Table", "calibration", "confusion", "differences", "leaderboard", "needs", "show",
-           "to_text", "write"]
+__all__ = ["SHOWN", "VERSION", "Table", "calibration", "caution", "confusion", "differences", "leaderboard", "needs",
+           "show", "to_text", "write"]

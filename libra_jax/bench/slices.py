@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from libra_jax.bench import score, significance
+from libra_jax.bench import calibration, score, significance
 from libra_jax.bench.significance import Bootstrap, Estimate, ratio
 from libra_jax.records import JudgingExample
 
@@ -146,13 +146,10 @@ def _by_name(kind: str, given: Sequence[str]) -> Slicing:
 
 
 def _by_length(examples: Sequence[JudgingExample], bands: int) -> Slicing:
-    """Bands of response length in characters, cut at quantiles; equal lengths are never divided."""
+    """Bands of response length in characters, of equal mass; equal lengths are never divided."""
     lengths = np.array([len(example.response) for example in examples])
-    edges = np.unique(np.quantile(lengths, np.arange(1, bands) / bands, method="lower")) if bands > 1 else np.array([])
-    places = np.searchsorted(edges, lengths)
-    used, places = np.unique(places, return_inverse=True)
-    names = []
-    for band in range(len(used)):
+    places, names = calibration.bins(lengths, bands), []
+    for band in range(places.max() + 1):
         inside = lengths[places == band]
         names.append(f"{inside.min():,} to {inside.max():,} characters")
     return Slicing(kind="response length", names=tuple(names), places=tuple(map(int, places)))

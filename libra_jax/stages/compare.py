@@ -68,9 +68,11 @@ def run(config: Config, workdir: pathlib.Path) -> list[dict]:
     found = paired.compare(examples, by_judge, config.bootstrap, metric=config.metric, target=config.target)
     rows = [dataclasses.asdict(each) for each in found]
     records.write_json(workdir / "compare.json", rows)
-    for table in (report.differences(found, config.metric, config.bootstrap.level),
+    for table in (report.differences(found, config.metric, config.bootstrap),
                   report.needs(found, config.target, config.bootstrap.level)):
         print(f"{report.to_text(table)}\n{table.note}\n")
+    if warning := report.caution(examples):
+        print(warning)
     print(f"{len(examples)} examples, {len(broken)} broken lines; {workdir / 'compare.json'}")
     return rows
 

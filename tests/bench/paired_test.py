@@ -72,14 +72,16 @@ def test_copies_of_responses_fool_mcnemar_and_not_the_bootstrap():
 
 
 def test_equal_judges_are_wrongly_told_apart_in_one_of_twenty_benches():
-    rng, told, count = np.random.default_rng(4), 0, 300
+    rng, told, mcnemar, count = np.random.default_rng(4), 0, 0, 300
     for _ in range(count):
-        ease = np.repeat(rng.random(40), 4)  # responses to one problem stand and fall together
-        first, second = ((ease + 0.3 * rng.standard_normal(160)) > 0.4 for _ in range(2))
-        (found,) = paired.compare(examples(160, per_problem=4), {"a": judge(first), "b": judge(second)},
+        ease = rng.random(60)  # each judge wins and loses whole problems
+        first, second = (np.repeat(ease + 0.3 * rng.standard_normal(60), 4) + 0.1 * rng.standard_normal(240) > 0.4
+                         for _ in range(2))
+        (found,) = paired.compare(examples(240, per_problem=4), {"a": judge(first), "b": judge(second)},
                                   Bootstrap(num_resamples=200))
         told += found.p < 0.05
-    assert 0.02 <= told / count <= 0.09
+        mcnemar += found.p_mcnemar < 0.05
+    assert 0.02 <= told / count <= 0.09 and mcnemar / count > 0.15
 
 
 def test_all_pairs_are_corrected_together_and_any_metric_is_compared():

@@ -52,7 +52,7 @@ def test_the_page_shows_judges_groups_examples_and_curves(tmp_path):
     for text in ("base", "sft", "s2", "hm", "aha", "Policy", "0.250", "unparsed", "0.500 [", "Training: sft",
                  "Differences, paired", "higher"):
         assert text in page, text
-    assert page.count('<details class="example"') == 8
+    assert page.count('<details class="example"') == 8 and "Few problems: s0 has 3, s1 has 3, s2 has 2." in page
     assert json.loads((tmp_path / "deep" / "page.json").read_text()) == numbers
     by_name = {each["judge"]: each for each in numbers["judges"]}
     assert by_name["base"]["metrics"]["accuracy"]["value"] == 0.5 and by_name["sft"]["metrics"]["accuracy"]["high"] == 1
@@ -93,6 +93,7 @@ def test_thousands_of_examples_are_capped_and_measured_whole(tmp_path):
     judged = {"j": judge("j", ["correct", "incorrect"] * 1500, "t" * 3000)}
     numbers = report.write(tmp_path, title="T", examples=some, judgements_by_judge=judged, bootstrap=FEW)
     page = (tmp_path / "report.html").read_text()
+    assert "Few problems" not in page
     assert numbers["num_examples"] == 3000 and page.count('<details class="example"') == report.SHOWN
     assert "200 of 3,000 examples, chosen by the hashes" in page and len(page) < 2_000_000
     report.write(tmp_path, title="T", examples=some, judgements_by_judge=judged, bootstrap=FEW, shown=0)
@@ -100,6 +101,17 @@ def test_thousands_of_examples_are_capped_and_measured_whole(tmp_path):
     assert ">Examples</h2>" not in page and '<details class="example"' not in page
     with pytest.raises(ValueError, match="shown=-1"):
         report.write(tmp_path, title="T", examples=some, judgements_by_judge=judged, shown=-1)
+
+
+def test_too_few_resamples_for_so_many_pairs_are_said(tmp_path):
+    judged = {f"j{n}": judge(f"j{n}", GOOD) for n in range(4)}
+    page = tmp_path / "report.html"
+    report.write(page, title="T", examples=examples(), judgements_by_judge=judged, bootstrap=Bootstrap(
+        num_resamples=239))
+    assert "With 239 resamples no pair of 6 can be: give 240 or more." in page.read_text()
+    report.write(page, title="T", examples=examples(), judgements_by_judge=judged, bootstrap=Bootstrap(
+        num_resamples=240))
+    assert "give 240 or more" not in page.read_text()
 
 
 def test_slices_are_shown_and_their_gap_is_in_the_numbers(tmp_path):

@@ -99,6 +99,12 @@ def test_p_is_small_where_the_interval_leaves_out_nought():
         assert (significance.p_value(drawn) < 0.05) == (low > 0) or abs(significance.p_value(drawn) - 0.05) < 2e-3
 
 
+def test_sources_of_few_problems_are_named():
+    problems = [f"{n // 2}" for n in range(80)]
+    assert significance.thin(problems, ["many"] * 60 + ["few"] * 20) == {"few": 10}
+    assert significance.thin([], []) == {}
+
+
 def test_holm_by_hand():
     # 0.01 * 4; then the larger of that and 0.02 * 3; 0.03 * 2 is no more; and 0.5.
     assert significance.holm([0.03, 0.01, 0.5, 0.02]) == pytest.approx([0.06, 0.04, 0.5, 0.06])
