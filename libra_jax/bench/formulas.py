@@ -7,6 +7,7 @@ import re
 
 from libra_jax.bench import mathml
 
+MOST_REFUSED = 100
 _OPEN = re.compile(r"\\\$|\$\$|\$|\\\[|\\\(|\\begin\{(?:align|equation|gather)\*?\}")
 _CLOSE = {"$$": "$$", "$": "$", r"\[": r"\]", r"\(": r"\)"}
 # Two words in a row outside braces: an amount of dollars, and prose up to the next amount.
@@ -19,10 +20,12 @@ def render(text: str) -> str:
 
     A single dollar opens a formula as in pandoc: no space behind it, none before the closing one, no digit behind that,
     no blank line within. Nor does an amount of dollars, in prose or in sums such as "$15000/3=$5000". A formula that is
-    not understood stays text, whole.
+    not understood stays text, whole, and after MOST_REFUSED of those so does the rest.
     """
-    parts, done = [], 0
+    parts, done, refused = [], 0, 0
     for match in _OPEN.finditer(text):
+        if refused == MOST_REFUSED:
+            break
         if match.start() < done or match[0] == r"\$":
             continue
         found = _formula(text, match)
@@ -37,6 +40,7 @@ def render(text: str) -> str:
                 before, end = before.removesuffix("\n"), end + text.startswith("\n", end)
             parts += [html.escape(before), shown]
             done = end
+        refused += shown is None
     return "".join([*parts, html.escape(text[done:])])
 
 

@@ -42,26 +42,36 @@ class _Reader:
     """Reads tokens from left to right; every method returns MathML or raises Unsupported."""
 
     def __init__(self, tex: str):
-        self._tokens = _TOKEN.findall(tex)
+        self._tex = tex
         self._at = 0
+        self._token: str | None = None  # the one at `_at`, once it was looked for
         self._depth = 0
 
     def whole(self) -> str:
         made = self._row(())
-        if self._at < len(self._tokens):
-            raise Unsupported(self._tokens[self._at])
+        if self._peek():
+            raise Unsupported(self._peek())
         return made
 
     def _peek(self, *, skip: bool = True) -> str:
-        while skip and self._at < len(self._tokens) and self._tokens[self._at].isspace():
-            self._at += 1
-        return self._tokens[self._at] if self._at < len(self._tokens) else ""
+        """The token that comes next, "" at the end; spaces before it are passed over."""
+        while True:
+            if self._token is None:
+                match = _TOKEN.match(self._tex, self._at)
+                self._token = match[0] if match else ""
+            if not (skip and self._token.isspace()):
+                return self._token
+            self._advance()
+
+    def _advance(self) -> None:
+        self._at += len(self._token or "")
+        self._token = None
 
     def _next(self) -> str:
         token = self._peek()
         if not token:
             raise Unsupported("the formula ends too early")
-        self._at += 1
+        self._advance()
         return token
 
     def _expect(self, token: str) -> None:
@@ -81,7 +91,7 @@ class _Reader:
         base = "<mrow></mrow>" if self._peek() in ("^", "_") else self._atom()
         below = above = ""
         while (token := self._peek()) in ("^", "_", "'", r"\limits", r"\nolimits"):
-            self._at += 1
+            self._advance()
             if token == "'":
                 above += "<mo>′</mo>"
             elif token == "_" and not below:
@@ -103,7 +113,8 @@ class _Reader:
         """A group, or one token: of a number its first digit."""
         token = self._peek()
         if token[:1].isdigit() and len(token) > 1:
-            self._tokens[self._at] = token[1:]
+            self._token = token[0]
+            self._advance()
             return f"<mn>{token[0]}</mn>"
         return self._atom()
 
@@ -121,8 +132,8 @@ class _Reader:
             if not token or token in ("{", "$") or (token.startswith("\\") and token[1:] not in symbols.ESCAPED):
                 raise Unsupported("mathematics within text")
             words.append(symbols.ESCAPED[token[1:]] if token.startswith("\\") else token)
-            self._at += 1
-        self._at += 1
+            self._advance()
+        self._advance()
         text = "".join(words)
         inner = text.strip()
         start = len(text) - len(text.lstrip())
@@ -190,7 +201,7 @@ class _Reader:
     def _root(self, _: str) -> str:
         if self._peek() != "[":
             return f"<msqrt>{self._argument()}</msqrt>"
-        self._at += 1
+        self._advance()
         degree = self._row(("]",))
         self._expect("]")
         return f"<mroot>{self._argument()}<mrow>{degree}</mrow></mroot>"

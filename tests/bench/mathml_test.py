@@ -88,10 +88,10 @@ def test_the_source_goes_along_for_search_and_copies():
     "{" * 20 + "x" * 3000 + "}" * 20,
 ])
 def test_hostile_formulas_end_at_once(tex):
-    start = time.monotonic()
+    start = time.process_time()
     assert len(tex) <= mathml.LONGEST
     shown = mathml.convert(tex)
-    assert time.monotonic() - start < 1 and (shown is None or len(shown) < 60 * len(tex))
+    assert time.process_time() - start < 1 and (shown is None or len(shown) < 60 * len(tex))
 
 
 def test_every_symbol_is_shown():
