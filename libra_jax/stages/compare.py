@@ -20,7 +20,7 @@ from typing import Literal
 
 from libra_jax import config as configs
 from libra_jax import records
-from libra_jax.bench import paired, power, report, suites
+from libra_jax.bench import paired, power, published, report, suites
 from libra_jax.bench.significance import Bootstrap
 from libra_jax.records import Judgement
 
@@ -42,7 +42,7 @@ class Config:
 
     judgements: tuple[str, ...] = ()
     examples: str = ""
-    suite: Literal["records", "libra_bench"] = "records"
+    suite: Literal["records", "libra_bench", "reward_bench_2", "rm_bench", "judge_bench", "process_bench"] = "records"
     metric: str = "mean_of_sources"
     bootstrap: Bootstrap = Bootstrap()
     target: power.Target = power.Target()
@@ -60,8 +60,8 @@ def run(config: Config, workdir: pathlib.Path) -> list[dict]:
     workdir = pathlib.Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     broken: list[str] = []
-    examples = suites.load(config.suite, config.examples or _noted_examples(files), rejected=broken,
-                           aside=workdir / "examples.rejected.jsonl")
+    source = published.resolve(config.examples or _noted_examples(files))
+    examples = suites.load(config.suite, source, rejected=broken, aside=workdir / "examples.rejected.jsonl")
     by_judge = read(files, workdir, broken)
     if len(by_judge) < 2:
         raise ValueError(f"{len(by_judge)} judge, {', '.join(by_judge)}: expected two or more to compare")

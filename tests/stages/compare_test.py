@@ -1,12 +1,13 @@
 """`libra bench compare A B`: the paired tests of files or folders, with or without naming the examples."""
 
 import json
+import typing
 
 import pytest
 
 from libra_jax import records
 from libra_jax.records import Judgement, JudgingExample
-from libra_jax.stages import cli, compare, judge
+from libra_jax.stages import bench, cli, compare, judge
 
 
 @pytest.fixture
@@ -69,6 +70,11 @@ def test_a_broken_line_is_counted_and_set_aside(files, capsys):
                          f"--config.examples={files / 'bench.jsonl'}"]) == 0
     assert "1 broken lines" in capsys.readouterr().out
     assert (files / "thinking/compare/judgements.0.rejected.jsonl").is_file()
+
+
+def test_it_reads_the_suites_that_the_bench_stage_reads():
+    suite = [typing.get_type_hints(stage.Config)["suite"] for stage in (bench, compare)]
+    assert suite[0] == suite[1]
 
 
 def test_words_before_the_flags_are_judgements():
