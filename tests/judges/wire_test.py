@@ -1,6 +1,9 @@
 """One POST over real HTTP: bounded in time and in bytes whatever the server does, and sent nowhere else."""
 
+import shutil
 import socket
+import ssl
+import subprocess
 import threading
 import time
 import tracemalloc
@@ -140,3 +143,31 @@ def test_urls_that_are_refused_and_show_no_secret(url):
 @pytest.mark.parametrize("url", ["http://127.0.0.1:8000/v1", "https://api.example.com", "http://[::1]:80/v1"])
 def test_urls_that_are_taken(url):
     wire.check(url)
+
+
+@pytest.fixture
+def certificate(tmp_path):
+    """A certificate of this machine that nobody has signed, and its key."""
+    if not shutil.which("openssl"):
+        pytest.skip("no openssl to make a certificate with")
+    paths = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+                    "-addext", "subjectAltName=IP:127.0.0.1", "-out", paths[0], "-keyout", paths[1]], check=True,
+                   capture_output=True)
+    return paths
+
+
+def test_tls_is_checked_and_bounded_too(server, certificate, monkeypatch):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    server.url = server.url.replace("http:", "https:")
+    with pytest.raises(ssl.SSLCertVerificationError):
+        client(server).post(b"{}")
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
+    assert b"Verdict: correct" in client(server).post(b"{}").body
+    server.answer = raw(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", *[b"x"] * 1000, pause=0.05)
+    start = time.monotonic()
+    with pytest.raises(TimeoutError):
+        client(server, timeout=1.0).post(b"{}")
+    assert time.monotonic() - start < 4
