@@ -110,8 +110,11 @@ def by_regex(text):
 PLAIN = st.lists(st.sampled_from(["Verdict: correct", "Verdict: incorrect", "Verdict:", " correct", "in", "\n", " ",
                                   "\t", ".", "so ", "</think>", "<think>"]), max_size=12).map("".join)
 
+LINES = st.lists(st.sampled_from(["Verdict: correct", " Verdict: correct\t", "Verdict: incorrect", "Verdict: perhaps",
+                                  "", "so", "I say Verdict: correct", "Verdict: correct."]), max_size=4).map("\n".join)
 
-@given(PLAIN)
+
+@given(PLAIN | LINES)
 def test_a_verdict_is_what_the_grammar_says(text):
     assert verdict.parse(text, TEMPLATE) == by_regex(text)
 

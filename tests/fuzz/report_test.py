@@ -88,6 +88,7 @@ def test_no_hostile_text_does_anything_to_the_page(tmp_path, corpus):
 def test_hostile_names_of_judges_do_nothing_to_the_page(tmp_path, corpus, request):
     harmless = Page(write(tmp_path / "harmless", ["x"] * 4, "title")[1])
     names = [text for name, text in corpus.items() if name.startswith(("markup/", "controls/", "answers/"))]
-    for name in names[::1 if request.config.getoption("--slow") else 12]:
+    breakers = [name for name in names if name[:1] in ("'", '"', "`")]  # out of an attribute
+    for name in names if request.config.getoption("--slow") else [*breakers, *names[::20]]:
         text = name.encode("utf-8", "replace").decode()
         inert(Page(write(tmp_path / "hostile", ["x"] * 4, text or "title")[1]), harmless)
