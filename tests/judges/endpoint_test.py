@@ -91,15 +91,16 @@ def test_the_score_is_the_verdicts_probability(server, chat, make):
 
 
 def test_no_more_requests_are_in_flight_than_may_be(server, chat, make):
-    def slow(request, handler):
-        time.sleep(0.05)
+    five = threading.Barrier(5)
+
+    def together(request, handler):
+        five.wait(60)  # each waits until five are there
+        time.sleep(0.05)  # for a sixth
         return verdict_of(chat)(request, handler)
 
-    server.answer = slow
-    start = time.monotonic()
-    assert len(list(make(concurrency=5).judge(examples(40)))) == 40
-    assert server.most_inside == 5
-    assert time.monotonic() - start < 40 * 0.05  # and not one after the other
+    server.answer = together
+    assert len(list(make(concurrency=5, timeout=60).judge(examples(40)))) == 40
+    assert server.most_inside == 5 and len(server.requests) == 40
 
 
 def test_a_slow_first_request_does_not_hold_up_the_others_but_order_stays(server, chat, make):
@@ -143,8 +144,8 @@ def test_what_may_pass_is_tried_again(server, chat, make, kind):
     server.answer = answer
     sums = []
     start = time.monotonic()
-    (found,) = make(timeout=0.5, progress=lambda *now: sums.append(now[0])).judge(examples(1))
-    assert found.verdict == "incorrect" and len(server.requests) == 2 and time.monotonic() - start < 8
+    (found,) = make(timeout=2.0, progress=lambda *now: sums.append(now[0])).judge(examples(1))
+    assert found.verdict == "incorrect" and len(server.requests) == 2 and time.monotonic() - start < 25
     paid = {"choices": (103, 11), "null": (200, 20), "number": (200, 20)}.get(kind, (100, 10))
     assert (sums[-1].prompt_tokens, sums[-1].completion_tokens) == paid
     assert (sums[-1].requests, sums[-1].attempts, sums[-1].failed) == (1, 2, 0)
@@ -183,7 +184,7 @@ def test_a_retry_after_is_waited_for(server, chat, make, retry_after, least):
     server.answer = lambda request, handler: (
         (429, {"Retry-After": retry_after}, b"") if len(server.requests) == 1 else chat("Verdict: correct"))
     (found,) = make().judge(examples(1))
-    assert found.verdict == "correct" and least <= server.times[1] - server.times[0] < least + 2.5
+    assert found.verdict == "correct" and least <= server.times[1] - server.times[0] < least + 20
 
 
 @pytest.mark.parametrize("retry_after", ["100000", "inf", "Thu, 01 Jan 2099 00:00:00 GMT"])
@@ -257,7 +258,7 @@ def test_what_was_answered_is_never_asked_again(server, chat, make, tmp_path):
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         list(make(log=log, concurrency=3, timeout=30, progress=leave).judge(examples(10)))
-    assert seen == list(range(1, 10)) and time.monotonic() - start < 5  # the hanging request was ended
+    assert seen == list(range(1, 10)) and time.monotonic() - start < 25  # the hanging request was ended
     server.answer = well
     server.requests.clear()
     found = list(make(log=log).judge(examples(10)))
