@@ -39,6 +39,7 @@ setup(
         "dev": [
             *DATA,
             "jax[tpu]>=0.10,<0.11",  # its compiler: tests compile for TPUs on any machine
+            "hypothesis>=6.100,<7",
             "pytest>=8,<10",
             "pytest-xdist>=3.6,<4",
             "ruff>=0.9,<1",

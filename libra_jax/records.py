@@ -150,9 +150,9 @@ def from_json(line: str, cls: type[Record]) -> Record:
     hints = typing.get_type_hints(cls)
     for name in raw:
         if name not in hints:
-            near = difflib.get_close_matches(name, hints, 1)
+            near = difflib.get_close_matches(name[:60], hints, 1)
             meant = f"; did you mean {near[0]!r}?" if near else ""
-            raise RecordError(f"{cls.__name__} has no field {name!r}{meant}")
+            raise RecordError(f"{cls.__name__} has no field {name[:60]!r}{meant}")
     for field in dataclasses.fields(cls):
         if field.name not in raw:
             if field.default is dataclasses.MISSING:
@@ -284,8 +284,8 @@ def _is(value: Any, hint: Any) -> bool:
     if hint is float:
         # Python reads 1e999 as infinity, which could not be written again.
         return (isinstance(value, float) and math.isfinite(value)) or _is(value, int)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
+    if hint is int:  # as far as arrays hold it: one of hundreds of digits would stop whoever computes with it
+        return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
     if hint is str:
         return isinstance(value, str) and _is_unicode(value)
     return isinstance(value, hint)

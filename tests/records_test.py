@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 
 from libra_jax import records
@@ -50,6 +51,7 @@ def test_a_broken_line_says_what_is_wrong(line, message):
 
 @pytest.mark.parametrize(("field", "value"), [
     ("verdict", '"maybe"'), ("score", "1e999"), ("score", "true"), ("sample", "1.5"), ("sample", "false"),
+    ("score", "9" * 400), ("num_tokens", "9" * 400), ("sample", "-9223372036854775808"),
 ])
 def test_wrong_values_are_refused(field, value):
     raw = {name: json.dumps(v) for name, v in dataclasses.asdict(EVERY[-1]).items()} | {field: value}
@@ -58,11 +60,18 @@ def test_wrong_values_are_refused(field, value):
         records.from_json(line, Judgement)
 
 
-def test_what_is_read_can_be_written(tmp_path):
-    """A score may be any integer, however large; it must not break the reader, nor the writer after it."""
-    line = records.to_json(EVERY[-1]).replace("0.25", "9" * 400)
+def test_what_is_read_can_be_written_and_computed_with(tmp_path):
+    """A score may be a large integer; it must not break the reader, nor the writer or the arrays after it."""
+    line = records.to_json(EVERY[-1]).replace("0.25", str(2**63 - 1))
     record = records.from_json(line, Judgement)
     assert records.write(tmp_path / "x.jsonl", [record]) == 1
+    assert np.zeros(1)[0] + record.score == 2.0**63
+
+
+def test_a_field_with_an_endless_name_is_refused_in_a_moment_and_in_few_words():
+    with pytest.raises(records.RecordError) as caught:
+        records.from_json('{"' + "sample" * 500_000 + '": 1}', Judgement)
+    assert len(str(caught.value)) < 200
 
 
 @pytest.mark.parametrize("aside", [None, "elsewhere.jsonl"])

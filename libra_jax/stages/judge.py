@@ -1,10 +1,13 @@
-"""Judges responses by a checkpoint or a baseline: JudgingExample -> Judgement.
+r"""Judges responses by a checkpoint, an endpoint, a file of scores or a baseline: JudgingExample -> Judgement.
 
     libra judge --workdir=DIR --config.examples=bench.jsonl --config.checkpoint=FOLDER
     libra judge --workdir=DIR --config.examples=bench.jsonl --config.judge=majority_answer
     libra judge --workdir=DIR --config.examples=bench.jsonl --config.judge=scores --config.scores=scores.jsonl
+    libra judge --workdir=DIR --config.examples=bench.jsonl --config.judge=endpoint \
+        --config.endpoint.url=http://127.0.0.1:8000/v1 --config.endpoint.model=NAME
 
-Writes judgements.jsonl. A killed run goes on where it stopped and ends with the same bytes.
+Writes judgements.jsonl and summary.json; of an endpoint also requests.jsonl, every request with its tokens. A killed
+run goes on where it stopped and ends with the same bytes.
 """
 
 from __future__ import annotations
@@ -16,8 +19,9 @@ from collections.abc import Sequence
 from typing import Literal
 
 from libra_jax import config as configs
-from libra_jax import runs
-from libra_jax.judges import baselines, model, scores
+from libra_jax import records, runs
+from libra_jax.judges import baselines, model, scores, tally
+from libra_jax.judges import endpoint as endpoints
 from libra_jax.judges.protocol import Judge
 from libra_jax.judging.prompt import load_template
 from libra_jax.parallel import mesh as meshes
@@ -27,17 +31,19 @@ from libra_jax.sampling import engine
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-    """Who judges what, and how; the last seven are for "model" alone.
+    """Who judges what, and how.
 
     Attributes:
       examples: JSON lines of JudgingExample; labels are not looked at (except by `enough`, and where they calibrate).
-      judge: "model" is `checkpoint`, "scores" is `scores`; the others are in judges/baselines.py.
-      name: the name that judgements carry; default: the checkpoint's folder name, or `judge`.
+      judge: "model" is `checkpoint`, "endpoint" is `endpoint`, "scores" is `scores`; the others are in
+        judges/baselines.py.
+      name: the name that judgements carry; default: the checkpoint's folder name, the endpoint's model, or `judge`.
+      endpoint: which server and model, and how to ask it (judges/endpoint.py).
       scores: JSON lines of Score, for "scores": rewards by example id (judges/scores.py).
       calibration: JSON lines of labelled JudgingExample that choose the threshold of `scores`; default: `examples`. A
         problem's own examples never choose its threshold.
-      checkpoint: folder in Hugging Face format, with its tokenizer.
-      template: a name in judging/prompt.py.
+      template: a name in judging/prompt.py; for "model" and "endpoint".
+      checkpoint: folder in Hugging Face format, with its tokenizer; this and what follows is for "model" alone.
       thinking: without, the judge gets an empty thought and gives its verdict at once.
       mesh, compute_dtype: as in the rollout stage.
       sampling: how to draw; `num_samples` votes an example.
@@ -45,12 +51,13 @@ class Config:
     """
 
     examples: str = ""
-    judge: Literal["model", "scores", "majority_answer", "response_length", "always_correct"] = "model"
+    judge: Literal["model", "endpoint", "scores", "majority_answer", "response_length", "always_correct"] = "model"
     name: str = ""
+    endpoint: endpoints.EndpointConfig = endpoints.EndpointConfig()
     scores: str = ""
     calibration: str = ""
-    checkpoint: str = ""
     template: str = "libra"
+    checkpoint: str = ""
     thinking: bool = True
     mesh: meshes.MeshConfig = meshes.MeshConfig(data=-1, fsdp=1)
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
@@ -59,12 +66,14 @@ class Config:
 
 
 def run(config: Config, workdir: pathlib.Path) -> dict:
-    """Writes judgements.jsonl to `workdir`; returns counts by verdict and where it lies.
+    """Writes judgements.jsonl to `workdir`, and summary.json: counts by verdict, for an endpoint also tokens and cost.
 
     Broken input lines are set aside in examples.rejected.jsonl and counted. Raises ValueError when what an earlier,
     killed run left is of another config, or for a missing path in the config.
     """
     summary = judge_file(config, workdir)[-1]
+    if runs.is_first():
+        records.write_json(workdir / "summary.json", summary)
     runs.report(summary)
     return summary
 
@@ -84,18 +93,22 @@ def judge_file(config: Config, workdir: pathlib.Path) -> tuple[list[JudgingExamp
         if config.calibration:
             calibration, more = runs.read(config.calibration, JudgingExample, workdir)
             broken += more
-    out = runs.resume(workdir / "judgements.jsonl", Judgement, config, together=True,
-                      inputs=("examples", "checkpoint", "scores", "calibration"))
-    judgements = list(out.done)
+    same = dataclasses.replace(config, endpoint=config.endpoint.same_answers())
+    out = runs.resume(workdir / "judgements.jsonl", Judgement, same,
+                      inputs=("examples", "checkpoint", "scores", "calibration"),
+                      together=config.judge != "endpoint")  # of which each process would get other answers
+    judgements, log = list(out.done), workdir / "requests.jsonl"
     if not out.finished:
         left, skip = _left(examples, out.done) if config.enough else (examples, len(out.done))
-        for judgement in make(config, given=given, calibration=calibration).judge(left, skip=skip):
+        for judgement in make(config, given=given, calibration=calibration, log=log).judge(left, skip=skip):
             out.append(judgement)
             judgements.append(judgement)
         out.finish()
     verdicts = collections.Counter(judgement.verdict for judgement in judgements)
     summary = {"examples": len(examples), "broken_lines": broken, "judgements": len(judgements)}
     summary |= {verdict: verdicts[verdict] for verdict in ("correct", "incorrect", "unparsed")}
+    if config.judge == "endpoint":
+        summary |= tally.summary(log, config.endpoint.prices)
     return examples, judgements, summary | {"path": str(out.path)}
 
 
@@ -109,13 +122,20 @@ def _left(examples: list[JudgingExample], done: list[Judgement]) -> tuple[list[J
     return examples[place:], sum(judgement.example_id == last for judgement in done)
 
 
-def make(config: Config, *, given: Sequence[Score] = (), calibration: Sequence[JudgingExample] = ()) -> Judge:
-    """The judge that `config` names; of "scores" with what its files hold. ValueError or FileNotFoundError when it
-    cannot be loaded."""
+def make(config: Config, *, given: Sequence[Score] = (), calibration: Sequence[JudgingExample] = (),
+         log: pathlib.Path | None = None) -> Judge:
+    """The judge that `config` names; of "scores" with what its files hold, of "endpoint" with the file `log` where its
+    requests are written down, so that none is sent twice. ValueError or FileNotFoundError when it cannot be loaded."""
     if config.enough < 0 or (config.enough and config.judge != "model"):
         raise ValueError(f"enough={config.enough} with judge={config.judge!r}: expected 0, or a count for judge=model")
     if config.judge == "scores":
         return scores.load(given, calibration, name=config.name or "scores")
+    if config.judge == "endpoint":
+        if (config.thinking, config.sampling) != (Config().thinking, Config().sampling):
+            raise ValueError("--config.thinking and .sampling are for judge=model; how an endpoint draws is set by "
+                             "--config.endpoint.num_samples, .max_tokens and their neighbours, its thinking by .extra")
+        return endpoints.load(config.endpoint, config.name or config.endpoint.model, load_template(config.template),
+                              log=log)
     if config.judge != "model":
         judge = baselines.BASELINES[config.judge]()
         return dataclasses.replace(judge, name=config.name or judge.name)

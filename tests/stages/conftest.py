@@ -1,6 +1,8 @@
-"""A random checkpoint of a few thousand parameters with a byte-level tokenizer, in Hugging Face format."""
+"""A random checkpoint of a few thousand parameters with a byte-level tokenizer, and a chat-completions server."""
 
+import importlib.util
 import json
+import pathlib
 
 import jax
 import pytest
@@ -9,10 +11,15 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from libra_jax.model import hf, transformer
 from libra_jax.model.config import ModelConfig
 
+_spec = importlib.util.spec_from_file_location("chat_server", pathlib.Path(__file__).parents[1] / "chat_server.py")
+_module = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(_module)
+chat, server = _module.chat, _module.server
+
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory) -> str:
-    """Its folder, named "tiny"."""
+    """A random checkpoint in Hugging Face format: its folder, named "tiny"."""
     path = tmp_path_factory.mktemp("checkpoint") / "tiny"
     vocab = {letter: index for index, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
     tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[]))

@@ -1,10 +1,17 @@
 import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
 
 import jax
 import numpy as np
 import pytest
 
-from libra_jax import records
+from libra_jax import records, runs
+from libra_jax.judges.endpoint import EndpointConfig, EndpointError
+from libra_jax.judges.tally import Prices
 from libra_jax.parallel import mesh as meshes
 from libra_jax.records import Judgement, JudgingExample, Score
 from libra_jax.sampling.engine import SamplingConfig
@@ -110,3 +117,87 @@ def test_other_labelled_examples_may_choose_the_threshold(scored, tmp_path):
 def test_scores_need_their_file(config, tmp_path):
     with pytest.raises(ValueError, match=r"--config\.scores is empty"):
         judge.run(dataclasses.replace(config, judge="scores"), tmp_path)
+
+KEY = "sk-0123456789abcdef"
+
+
+@pytest.fixture
+def asked(config, server, chat):
+    """A config that asks the server, which answers by what it is asked alone and counts 40 + 7 tokens."""
+    def answer(request, handler):
+        word = "correct" if "answer is 2" in request["messages"][-1]["content"] else "incorrect"
+        return chat(f"Verdict: {word}", usage=(40, 7), reasoning_content=f"sample {request['seed']}")
+
+    server.answer = answer
+    how = EndpointConfig(url=server.url, model="m", num_samples=2, concurrency=2, backoff=0.01,
+                         prices=Prices(input=1.0, output=10.0))
+    return judge.Config(examples=config.examples, judge="endpoint", endpoint=how)
+
+
+def test_an_endpoint_judges_and_its_cost_is_in_the_summary(asked, tmp_path):
+    summary = judge.run(asked, tmp_path / "out")
+    rows = list(records.read(tmp_path / "out" / "judgements.jsonl", Judgement))
+    assert [(row.example_id, row.sample) for row in rows] == [(f"e{e}", s) for e in range(6) for s in range(2)]
+    assert {row.judge for row in rows} == {"m"} and [row.verdict for row in rows].count("correct") == 2
+    assert summary == json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert (summary["attempts"], summary["prompt_tokens"], summary["completion_tokens"]) == (12, 480, 84)
+    assert summary["cost"] == pytest.approx(480e-6 + 84e-5) and summary["failed_requests"] == 0
+    assert judge.run(asked, tmp_path / "out") == summary  # finished: nothing is asked
+
+
+def test_a_killed_endpoint_run_goes_on_with_other_patience_and_ends_in_the_same_bytes(asked, tmp_path, server):
+    judge.run(asked, tmp_path / "whole")
+    well, seen = server.answer, len(server.requests)
+    server.answer = lambda request, handler: (
+        (401, {}, b"key expired") if len(server.requests) > seen + 5 else well(request, handler))
+    with pytest.raises(EndpointError, match="key expired"):
+        judge.run(asked, tmp_path / "killed")
+    assert not (tmp_path / "killed" / "judgements.jsonl").exists()
+    server.answer, seen = well, len(server.requests)
+    patient = dataclasses.replace(asked.endpoint, concurrency=5, retries=1, timeout=9.0, max_failures=2)
+    summary = judge.run(dataclasses.replace(asked, endpoint=patient), tmp_path / "killed")
+    whole, gone_on = (tmp_path / name / "judgements.jsonl" for name in ("whole", "killed"))
+    assert whole.read_bytes() == gone_on.read_bytes()
+    assert 7 <= len(server.requests) - seen <= 8  # of 12, 5 were answered, one of which perhaps not in time to be kept
+    assert summary["prompt_tokens"] >= 480
+    with pytest.raises(ValueError, match=r"endpoint\.max_tokens"):
+        judge.run(dataclasses.replace(asked, endpoint=dataclasses.replace(patient, max_tokens=5)), tmp_path / "killed")
+
+
+def test_a_process_killed_by_the_system_goes_on_and_the_key_is_in_no_file_and_no_log(asked, tmp_path, server):
+    judge.run(asked, tmp_path / "whole")
+    well, seen, children = server.answer, len(server.requests), []
+
+    def answer(request, handler):
+        if len(server.requests) == seen + 6:
+            children[0].send_signal(signal.SIGKILL)
+        return well(request, handler)
+
+    server.answer = answer
+    command = [sys.executable, "-m", "libra_jax.stages.judge", f"--workdir={tmp_path / 'killed'}",
+               f"--config.examples={asked.examples}", "--config.judge=endpoint", f"--config.endpoint.url={server.url}",
+               "--config.endpoint.model=m", "--config.endpoint.num_samples=2", "--config.endpoint.concurrency=2",
+               "--config.endpoint.api_key_env=LIBRA_TEST_KEY", "--config.endpoint.prices.input=1"]
+    environment = os.environ | {"LIBRA_TEST_KEY": KEY}
+    for wanted in (-signal.SIGKILL, 0):
+        with open(tmp_path / f"log{wanted}", "wb") as log:
+            children[:] = [subprocess.Popen(command, env=environment, stdout=log, stderr=log)]
+            assert children[0].wait(120) == wanted, (tmp_path / f"log{wanted}").read_text()
+        server.answer = well
+    assert (tmp_path / "killed/judgements.jsonl").read_bytes() == (tmp_path / "whole/judgements.jsonl").read_bytes()
+    assert server.headers[-1][1]["Authorization"] == f"Bearer {KEY}"
+    assert 12 <= len(server.requests) - seen <= 12 + 3  # 2 under way at the kill, and one whose line was not yet there
+    for file in tmp_path.rglob("*"):
+        assert file.is_dir() or KEY.encode() not in file.read_bytes(), file
+    assert "12 of 12 judgements" in (tmp_path / "log0").read_text()
+
+
+def test_what_an_endpoint_cannot_do_is_refused(asked, tmp_path, monkeypatch):
+    for wrong in ({"thinking": False}, {"sampling": SamplingConfig(num_samples=4)}):
+        with pytest.raises(ValueError, match=r"are for judge=model"):
+            judge.make(dataclasses.replace(asked, **wrong))
+    with pytest.raises(ValueError, match="enough=1"):
+        judge.make(dataclasses.replace(asked, enough=1))
+    monkeypatch.setattr(runs, "num_processes", lambda: 2)
+    with pytest.raises(ValueError, match="2 processes would write"):
+        judge.run(asked, tmp_path)
