@@ -20,9 +20,24 @@ from libra_jax.verify import steps
     ("10/3 = 3.33", [True]), ("20/3 = 6.67", [True]), ("20/3 = 6.66", [True]), ("20/3 = 6.68", [False]),
     ("20/3 = 6", [False]), ("80 / 26.666666666666668 = 3", [True]), ("11/18*162=99.00000000000001", [True]),
     ("- 5 + 3 = 8", [True]),  # a bullet
+    # A whole number of a thing, where the mark says what it was made of:
+    ("56/6 = <<56/6=9.333333333333334>>9 oranges", [True, True]),
+    ("100 / $1.5 = <<100/1.5=66.66666666666667>>66 cards", [True, True]),
+    ("56/6 = <<56/6=9.333333333333334>>8 oranges", [False, True]), ("56/6 = <<56/6=9>>9", [False, False]),
+    # Units, and shares of a number:
+    ("90 cards / 30 cards * 100% = 50%", [False]), ("8 sapphires * $800/sapphire = $6400", [True]),
+    ("5 cents/sentence * 10 sentences = 500 cents", [False]), ("10 cats - 4 - 2 = 4", [True]),
+    ("15 pounds / (1/4 pound/book) = 45 books", [False]), ("3 + 4 = 5 apples + 3 pears", [False]),
+    ("25% of 100 riders = 0.25 riders", [False]), ("1/2 of 20 + 3 = 13", [True]),
+    ("2 feet + 6 inches = 30 inches", []), ("$5 - 50 cents = $4.50", []), ("30 minutes * 2 = 1 hour", []),
+    # LaTeX:
+    (r"\frac{3}{4} + \frac{1}{4} = 1", [True]), (r"2 \cdot \dfrac{3 + \frac{1}{2}}{2} = 4", [False]),
+    (r"\left(2 + 3\right) \cdot 2^{3} = 40", [True]), (r"3 \text{ cm} \cdot 4 \text{ cm} = 13 \text{ cm}", [False]),
     # Not plain arithmetic:
-    ("10 cats - 4 - 2 = 4", []), ("5 apples + 3 = 8", []), ("1/2 of 20 + 3 = 13", []), ("f(3) + 2 = 9", []),
-    ("2x + 3 = 7", []), ("3 + 4 = 5 apples + 2 pears", []), ("x = 5", []), ("5 = 6", []), ("5/0 = 0", []),
+    ("f(3) + 2 = 9", []), ("2x + 3 = 7", []), ("12 = 2 * 3 y", []), ("x = 5", []), ("5 = 6", []), ("5/0 = 0", []),
+    (r"3\frac{1}{2} + 1 = 4.5", []), (r"12 = 3 \cdot \frac{x}{2}", []), ("6 / 2 : 3 / 4 = 4 : 1", []),
+    ("120 / 6 = 4!", []), ("1 + 2 + ... + 9 + 10 = 55", []), (r"63 \div 5 = 12 \text{ remainder } 3", []),
+    ("63 / 5 = 12 remainder 3", []), ("5 and 6 + 1 = 7", [True]),
     ("9^9^9^9 = 1", []), ("(" * 5000 + "1 + 1 = 2", []), ("", []),
 ])
 def test_steps(text, expected):
