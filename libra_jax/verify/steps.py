@@ -19,7 +19,8 @@ _TOKEN = re.compile(
     r"|(?P<percent>\\?%)|(?P<op>\*\*|[-+*/^×÷−·]|\\times|\\cdot|\\div|(?<=[\d)\s])x(?=[\d(\s.$]))|(?P<paren>[()])"
     r"|(?P<equals>=)|(?P<line>\n)|(?P<blank>[ \t$]+|\\[$,!; ]|\\[()\[\]])|(?P<other>[^\s\d]|\d+[\w.]*)")
 _ANNOTATION = re.compile(r"<<([^<>\n]{1,2000})>>")
-_PLAIN = {"×": "*", "·": "*", "x": "*", "\\times": "*", "\\cdot": "*", "÷": "/", "\\div": "/", "−": "-", "**": "^"}
+_PLAIN = {"×": "*", "·": "*", "x": "*", "\\times": "*", "\\cdot": "*", "÷": "/", "\\div": "/", "−": "-", "**": "^",
+          "\\%": "%"}
 _LATEX = (  # each is written anew in as many characters
     (re.compile(r"\\(?:left|right)(?=[()])"), lambda match: " " * len(match[0])),
     (re.compile(r"\\text ?\{ ?([A-Za-z][A-Za-z ]{0,40})\}"), lambda match: match[1].rjust(len(match[0]) - 1) + " "),
@@ -29,7 +30,8 @@ _LATEX = (  # each is written anew in as many characters
 _NESTED = 3  # fractions in fractions
 _UNIT = re.compile(r"((?:[A-Za-z]{2,20} ){0,2}[A-Za-z]{2,20})?(?:/ ?(?:[A-Za-z]{2,20} ?){1,2})?")
 _GOES_ON = re.compile(r"[ \t$]*(?:[-+*/×÷−·=)]|\\times|\\cdot|\\div|x[ \d])")
-_NO_UNITS = canonical.NOT_UNITS - {"cent", "cents"}  # words that make another number of the one before them
+# Words that make another number of the one before them, or begin another statement.
+_NO_UNITS = canonical.NOT_UNITS - {"cent", "cents"} | {"is", "are", "was", "were", "so", "then", "because", "if"}
 _OF = re.compile(r"of (?=[$\d(])")
 _MAX_TOKENS = 200  # in one expression
 _MAX_POWER = 64
@@ -89,8 +91,9 @@ def _chains(plain: str, text: str, offset: int) -> Iterator[Step]:
             one, other = chain[index], chain[index + 1]
             if left is None or right is None or not (_computes(one.tokens) or _computes(other.tokens)):
                 continue
-            if left == 100 * right and other.tokens[-1][0] == "percent":
-                right = left  # "18 / 450 x 100 = 4%" says the hundred twice, as people do
+            if (left == 100 * right and other.tokens[-1][0] == "percent") or (
+                    left in (100 * right, right / 100) and "100%" == "".join(sign for _, sign in one.tokens[-2:])):
+                right = left  # people say the hundred twice, "18 / 450 x 100 = 4%", or once, "0.5 * 100% = 50"
             rounded = left != right and (
                 _rounds(left, other.tokens) or _rounds(right, one.tokens)
                 or (_is_float(one.tokens + other.tokens) and abs(left - right) <= abs(left) * _FLOAT_ERROR)
@@ -112,7 +115,11 @@ def _whole(mark: str, left: Fraction, right: Fraction) -> bool:
 
 
 def _converts(text: str, one: _Side, other: _Side) -> bool:
-    """Whether two units of one kind stand in an equation, as in "2 feet + 6 inches = 30 inches"."""
+    """Whether units change in an equation: "2 feet + 6 inches = 30 inches", "1 tray = 6 * 4 eggs"."""
+    amount = [kind if kind == "number" else token for kind, token in one.tokens]
+    singular = [{word.removesuffix("s") for word in side.units} for side in (one, other)]
+    if amount in (["number"], ["number", "/", "number"]) and len(one.units) == 1 and singular[0] != singular[1]:
+        return True
     units = {canonical.unit("1 " + words) for words in one.units + other.units} | (
         {("dollar", "money")} if "$" in text else set())
     measured = [unit for unit in units if unit and unit[1]]
@@ -196,7 +203,7 @@ def _before(text: str, match: re.Match) -> str:
 
 
 def _belongs(text: str, start: int) -> bool:
-    """Whether what stands here belongs to the number before it: a variable, a power, a remainder, words and more sum."""
+    """Whether what stands here belongs to the number before it: a variable, a power, a remainder, more sum."""
     return re.match(r"[\\{^_!]|:\s?\d|(?![aAI]\b)[^\W\d]\b|remainder\b|(?:[^\W\d]+\s?){1,4}[-+*/×÷^]",
                     text[start:start + 60]) is not None
 
