@@ -1,10 +1,10 @@
-"""Precision and recall of "has a wrong step", of verify/steps.py against 200 real solutions labelled by hand.
+"""Precision and recall of "has a wrong step", of verify/steps.py against 350 real solutions labelled by hand.
 
     LIBRA_SHARED=FOLDER python benchmarks/steps.py     # seconds; no network, no accelerator
 
 Needs $LIBRA_SHARED/data/rollouts (default ../shared beside the repository) with gsm8k_gpt3_solutions.jsonl.gz and
 math_qwen2.5_math.jsonl.gz. The labels are tests/verify/step_labels.jsonl; docs/criteria.md says what counts as a wrong
-step, and how the two samples were drawn. Precision is of the labelled solutions that are flagged. Recall sets the
+step, and how the samples were drawn. Precision is of the labelled solutions that are flagged. Recall sets the
 flagged ones of all that the sample was drawn from, times precision, against the missed ones: those missed in each
 stratum, times its size over its labelled ones. Intervals (95 %) are percentiles of 10,000 draws of these shares from
 their Beta posteriors with Jeffreys's prior, so that a stratum in which nothing was missed still counts as one in which
@@ -25,10 +25,11 @@ from libra_jax.verify import steps
 
 ROOT = pathlib.Path(__file__).parents[1]
 LABELS = ROOT / "tests/verify/step_labels.jsonl"
-# Solutions of each stratum when its sample was drawn, by what the code of that time flagged; the second sample is of
-# those that the first left over.
+# Solutions of each stratum when its sample was drawn, by what the code of that time flagged; the second and the third
+# sample are of those that the earlier ones left over.
 SIZES = {1: {"flagged": 112, "unflagged_wrong": 1531, "unflagged_right": 997},
-         2: {"flagged": 66, "unflagged_wrong": 1457, "unflagged_right": 967}}
+         2: {"flagged": 66, "unflagged_wrong": 1457, "unflagged_right": 967},
+         3: {"flagged": 42, "unflagged_wrong": 1440, "unflagged_right": 958}}
 
 
 def estimate(rows: list[dict], flags: list[bool], sizes: dict[str, int], num_flagged: int, *,
@@ -56,6 +57,12 @@ def estimate(rows: list[dict], flags: list[bool], sizes: dict[str, int], num_fla
     return np.array([(value, min(low, value), max(high, value)) for value, low, high in bounds])
 
 
+def _show(sample: str, code: str, rows: list[dict], flags: list[bool], sizes: dict[str, int], num_flagged: int) -> None:
+    rates = ["{:5.1%} [{:.1%}, {:.1%}]".format(*rate) for rate in estimate(rows, flags, sizes, num_flagged)]
+    wrong = sum(row["wrong"] for row in rows)
+    print(f"{sample:<7}{code:<19}{len(rows):>9}{wrong:>6}{sum(flags):>8}  {rates[0]:<22}{rates[1]}")
+
+
 def main() -> None:
     """Prints the table, and what is found and flagged in all solutions of both files."""
     folder = pathlib.Path(os.environ.get("LIBRA_SHARED", ROOT.parent / "shared")) / "data/rollouts"
@@ -69,12 +76,12 @@ def main() -> None:
     for sample, sizes in SIZES.items():
         rows = [row for row in labels if row["sample"] == sample]
         earlier = {(row["problem"], row["policy"]) for row in labels if row["sample"] < sample}
-        wrong = sum(row["wrong"] for row in rows)
-        for code, flags, num_flagged in (
-                ("when it was drawn", [row["stratum"] == "flagged" for row in rows], sizes["flagged"]),
-                ("now", [(row["problem"], row["policy"]) in flagged for row in rows], len(flagged - earlier))):
-            rates = ["{:5.1%} [{:.1%}, {:.1%}]".format(*rate) for rate in estimate(rows, flags, sizes, num_flagged)]
-            print(f"{sample:<7}{code:<19}{len(rows):>9}{wrong:>6}{sum(flags):>8}  {rates[0]:<22}{rates[1]}")
+        _show(str(sample), "when it was drawn", rows, [row["stratum"] == "flagged" for row in rows], sizes,
+              sizes["flagged"])
+        _show("", "now", rows, [(row["problem"], row["policy"]) in flagged for row in rows], sizes,
+              len(flagged - earlier))
+    # The samples follow each other in one order, and their strata differ by a few solutions: one sample of all.
+    _show("all", "now", labels, [(row["problem"], row["policy"]) in flagged for row in labels], SIZES[1], len(flagged))
     with gzip.open(folder / "math_qwen2.5_math.jsonl.gz", "rt", encoding="utf-8") as lines:
         responses = [response for line in lines for response in json.loads(line)["response"]]
     for name, texts in (("gsm8k_gpt3", [text for row in solutions for text in row.values()]), ("math_qwen", responses)):

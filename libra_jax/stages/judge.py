@@ -37,7 +37,7 @@ class Config:
       calibration: JSON lines of labelled JudgingExample that choose the threshold of `scores`; default: `examples`. A
         problem's own examples never choose its threshold.
       checkpoint: folder in Hugging Face format, with its tokenizer.
-      template: a name in judging/prompt.py.
+      template: a name in judging/prompt.py, or a .py file with TEMPLATE (your own trusted code).
       thinking: without, the judge gets an empty thought and gives its verdict at once.
       mesh, compute_dtype: as in the rollout stage.
       sampling: how to draw; `num_samples` votes an example.

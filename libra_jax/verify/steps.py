@@ -22,11 +22,12 @@ _ANNOTATION = re.compile(r"<<([^<>\n]{1,2000})>>")
 _PLAIN = {"×": "*", "·": "*", "x": "*", "\\times": "*", "\\cdot": "*", "÷": "/", "\\div": "/", "−": "-", "**": "^",
           "\\%": "%"}
 _LATEX = (  # each is written anew in as many characters
-    (re.compile(r"\\(?:left|right)(?=[()])"), lambda match: " " * len(match[0])),
+    (re.compile(r"\\left\("), lambda match: "(     "),
+    (re.compile(r"\\right\)"), lambda match: "      )"),
     (re.compile(r"\\text ?\{ ?([A-Za-z][A-Za-z ]{0,40})\}"), lambda match: match[1].rjust(len(match[0]) - 1) + " "),
     (re.compile(r"\^\{([-+]?\d{1,3})\}"), lambda match: f"^({match[1]})"),
     (re.compile(r"(?<![\d)])(?<![\d)] )\\[dt]?frac\{([^{}\n]{1,200})\}\{([^{}\n]{1,200})\}"),  # not 3\frac{1}{2}
-     lambda match: f"(({match[1]})/({match[2]}))".rjust(len(match[0]))))
+     lambda match: "(" + f"({match[1]})/({match[2]}))".rjust(len(match[0]) - 1)))
 _NESTED = 3  # fractions in fractions
 _UNIT = re.compile(r"((?:[A-Za-z]{2,20} ){0,2}[A-Za-z]{2,20})?(?:/ ?(?:[A-Za-z]{2,20} ?){1,2})?")
 _GOES_ON = re.compile(r"[ \t$]*(?:[-+*/×÷−·=)]|\\times|\\cdot|\\div|x[ \d])")
@@ -132,7 +133,7 @@ def _runs(text: str) -> Iterator[list[_Side]]:
     side: _Side | None = None
     before = "line"  # the kind of token before the stretch
     place = 0
-    while match := _TOKEN.match(text, place) or _TOKEN.search(text, place):
+    while match := _TOKEN.search(text, place):
         kind, place = match.lastgroup, match.end()
         if kind == "blank":
             continue
@@ -142,6 +143,8 @@ def _runs(text: str) -> Iterator[list[_Side]]:
             if end:
                 place = end
                 continue
+        if side is None and match.group() == "x":
+            kind = "other"  # a variable
         if kind in ("other", "line"):
             if side and chain:
                 chain.append(side)
@@ -164,7 +167,8 @@ def _runs(text: str) -> Iterator[list[_Side]]:
             free = before in ("line", "equals") or (before == "mark" and (starts or signs)) or (
                 before == "word" and starts)
             if before == "line" and token in ("-", "*", "+") and text[match.end():match.end() + 1] == " ":
-                continue  # a list's bullet
+                before = "word"  # a list's bullet
+                continue
             side = _Side([], match.start(), match.end(), free, [])
         side.tokens.append((kind, token))
         side.end = match.end()

@@ -75,6 +75,21 @@ def test_a_checklist_decides_and_every_finding_is_kept(config, tmp_path):
                    tmp_path / "out")
 
 
+def test_ones_own_file_decides_and_counts_by_its_content(config, tmp_path):
+    file = tmp_path / "own.py"
+    file.write_text("from libra_jax.verify.criteria import Finding\n"
+                    "def short(problem, rollout):\n"
+                    "    return Finding(passed=len(rollout.text) < 5, evidence='LENGTH')\n"
+                    "CRITERIA = {'short': short}\n")
+    config = dataclasses.replace(config, criteria=str(file), checklist=Checklist(required=("short",)))
+    summary = verify.run(config, tmp_path / "out")
+    # Without an answer to compare with, too; the last rollout is of no known problem.
+    assert (summary["correct"], summary["incorrect"], summary["undecided"]) == (4, 3, 1)
+    file.write_text(file.read_text().replace("LENGTH", "length"))
+    with pytest.raises(ValueError, match=r"was made with criteria="):
+        verify.run(config, tmp_path / "out")
+
+
 def test_a_mistyped_criterion_is_told_before_anything_is_written(config, tmp_path):
     with pytest.raises(ValueError, match="no criterion 'formt'; the nearest is 'format'"):
         verify.run(dataclasses.replace(config, checklist=Checklist(required=("formt",))), tmp_path / "out")
