@@ -62,14 +62,8 @@ def to_json(config: Any) -> str:
 
 def load(path: str, cls: type[C]) -> C:
     """Runs `get_config()` of a configs/*.py file (your own trusted code) and checks that it gives a `cls`."""
-    file = pathlib.Path(path)
-    if not file.is_file() or file.suffix != ".py":
-        raise ConfigError(f"--config={path}: no such file, or not a .py one; configs/ holds the ones that ship")
-    spec = importlib.util.spec_from_file_location(f"libra_config_{file.stem}", file)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their own module up
+    module = execute(path, "--config")
     try:
-        spec.loader.exec_module(module)
         config = module.get_config()
     except Exception as error:
         raise ConfigError(f"--config={path}: {type(error).__name__}: {error}; expected Python with a function "
@@ -78,6 +72,21 @@ def load(path: str, cls: type[C]) -> C:
         raise ConfigError(f"--config={path} is a {type(config).__module__}.{type(config).__name__}; "
                           f"this stage takes {cls.__module__}.{cls.__name__}")
     return config
+
+
+def execute(path: str, flag: str) -> types.ModuleType:
+    """Runs a Python file that `flag` names (your own trusted code); ConfigError when it is none, or what it raises."""
+    file = pathlib.Path(path)
+    if not file.is_file() or file.suffix != ".py":
+        raise ConfigError(f"{flag}={path}: no such file, or not a .py one; configs/ holds the ones that ship")
+    spec = importlib.util.spec_from_file_location(f"libra_config_{file.stem}", file)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their own module up
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise ConfigError(f"{flag}={path}: {type(error).__name__}: {error}") from error
+    return module
 
 
 def parse(argv: Sequence[str], default: C) -> tuple[C, list[str]]:
@@ -218,4 +227,4 @@ def _read(hint: Any, text: str, path: str) -> Any:
     raise ConfigError(f"{path}: a field of type {hint} cannot be given on the command line; set it in a config file")
 
 
-__all__ = ["ConfigError", "apply", "describe", "field_paths", "load", "main", "override", "parse", "to_json"]
+__all__ = ["ConfigError", "apply", "describe", "execute", "field_paths", "load", "main", "override", "parse", "to_json"]

@@ -93,11 +93,13 @@ class Reader:
 def claim(note: pathlib.Path, config: Any, *, inputs: Sequence[str]) -> None:
     """Notes in `note` from what its neighbours are made: `config`, and fingerprints of the inputs.
 
-    `inputs` names the fields of the config that are paths: what lies there counts, not the path. ValueError when the
-    note of an earlier run says otherwise.
+    `inputs` names the fields of the config that are paths: what lies there counts, not the path; so it does where a
+    field names a Python file. ValueError when the note of an earlier run says otherwise.
     """
-    now = dataclasses.asdict(config)
+    now = json.loads(json.dumps(dataclasses.asdict(config)))  # tuples as the note gives them back
     now |= {name: fingerprint(pathlib.Path(now[name])) for name in inputs if now[name]}
+    now |= {name: fingerprint(pathlib.Path(value)) for name, value in now.items()
+            if isinstance(value, str) and value.endswith(".py")}
     if note.exists() and (before := json.loads(note.read_text(encoding="utf-8"))) != now:
         old, new = _flat(before), _flat(now)
         name = next(name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name))

@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import re
 
+from libra_jax import config as configs
 from libra_jax.records import Control, Message
 
 _SLOT = re.compile(r"\{(question|response)\}")
@@ -114,10 +115,20 @@ TEMPLATES = {
 
 
 def load_template(name: str) -> Template:
-    """The template of that name; raises ValueError naming the nearest one."""
+    """The template of that name, or TEMPLATE of a .py file of that path, which is run: your own trusted code.
+
+    ValueError naming the nearest template, or saying what is wrong with the file.
+    """
+    if name.endswith(".py"):
+        template = getattr(configs.execute(name, "--config.template"), "TEMPLATE", None)
+        if not isinstance(template, Template):
+            raise ValueError(f"--config.template={name}: TEMPLATE is {type(template).__name__}; expected a "
+                             "libra_jax.judging.prompt.Template")
+        return template
     if name not in TEMPLATES:
         near = difflib.get_close_matches(name, TEMPLATES, 1, 0)
-        raise ValueError(f"no template {name!r}; the nearest is {near[0]!r} of {', '.join(TEMPLATES)}")
+        raise ValueError(f"no template {name!r}; the nearest is {near[0]!r} of {', '.join(TEMPLATES)}; a file's name "
+                         "ends in .py")
     return TEMPLATES[name]
 
 

@@ -42,7 +42,8 @@ class Config:
       scores: JSON lines of Score, for "scores": rewards by example id (judges/scores.py).
       calibration: JSON lines of labelled JudgingExample that choose the threshold of `scores`; default: `examples`. A
         problem's own examples never choose its threshold.
-      template: a name in judging/prompt.py; for "model" and "endpoint".
+      template: a name in judging/prompt.py, or a .py file with TEMPLATE (your own trusted code); for "model" and
+        "endpoint".
       checkpoint: folder in Hugging Face format, with its tokenizer; this and what follows is for "model" alone.
       thinking: without, the judge gets an empty thought and gives its verdict at once.
       mesh, compute_dtype: as in the rollout stage.

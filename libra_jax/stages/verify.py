@@ -3,9 +3,12 @@
     libra verify --workdir=DIR --config.problems=problems.jsonl --config.rollouts=rollouts.jsonl
     libra verify --workdir=DIR --config.format=gsm8k_gpt3 --config.rollouts=gsm8k_gpt3_solutions.jsonl.gz
     libra verify --workdir=DIR --config.format=math_qwen --config.rollouts=math_qwen2.5_math.jsonl.gz
+    libra verify --workdir=DIR --config.problems=problems.jsonl --config.rollouts=rollouts.jsonl \
+        --config.criteria=FILE.py --config.checklist.required=ONE,TWO --config.checklist.advisory=THREE
 
 Writes verified.jsonl and summary.json; of a published file also problems.jsonl, disagreements.jsonl and, where a reward
-model scored its responses, scores.jsonl. A killed run goes on where it stopped and ends with the same bytes.
+model scored its responses, scores.jsonl; with other criteria than the final answer also findings.jsonl. A killed run
+goes on where it stopped and ends with the same bytes.
 """
 
 from __future__ import annotations
@@ -25,7 +28,8 @@ from typing import Literal
 from libra_jax import config as configs
 from libra_jax import records, runs
 from libra_jax.records import Problem, Rollout, Score, VerifiedRollout
-from libra_jax.verify import batch, equal, extract
+from libra_jax.verify import criteria, equal, extract
+from libra_jax.verify.criteria import Checklist
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,7 +42,9 @@ class Config:
       format: "records"; "gsm8k_gpt3": example_model_solutions.jsonl of openai/grade-school-math; "math_qwen":
         eval_rm_maj_example of QwenLM/Qwen2.5-Math.
       num_workers: processes; 0 for one a core.
-      timeout: seconds a pair may take before it is undecided.
+      timeout: seconds a pair, or a criterion on a response, may take before it is undecided.
+      criteria: a Python file with CRITERIA, a dictionary of functions (verify/criteria.py); your own trusted code.
+      checklist: the criteria that decide, and those that are evidence alone.
     """
 
     rollouts: str = ""
@@ -46,6 +52,8 @@ class Config:
     format: Literal["records", "gsm8k_gpt3", "math_qwen"] = "records"
     num_workers: int = 0
     timeout: float = 5.0
+    criteria: str = ""
+    checklist: Checklist = Checklist()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -108,6 +116,8 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
     counts = _verify(config, workdir, problems, given, total)
     summary = {"rollouts": counts.total(), "broken_lines": len(rejected),
                **{name: counts[name] for name in ("correct", "incorrect", "undecided")}}
+    if not config.checklist.plain:
+        summary["criteria"] = criteria.count(records.read(workdir / "findings.jsonl", criteria.Checked))
     if published:
         summary |= _agreement(published, workdir)
     records.write_json(workdir / "summary.json", summary)
@@ -120,36 +130,29 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
 def _verify(config: Config, workdir: pathlib.Path, problems: dict[str, Problem],
             given: Iterator[Rollout], total: int) -> collections.Counter:
     """Writes verified.jsonl, streaming; `total` is for progress. Returns counts by decision."""
+    criteria.load(config.checklist.names, config.criteria)  # says what is wrong before anything is written
     same = dataclasses.replace(config, num_workers=0)  # which changes no result
     inputs = ("rollouts", "problems") if config.problems else ("rollouts",)
     out = runs.resume(workdir / "verified.jsonl", VerifiedRollout, same, inputs=inputs)
+    found = None if config.checklist.plain else records.Appender(workdir / "findings.jsonl", criteria.Checked)
     counts = collections.Counter(_name(record.correct) for record in out.done)
-    skip = len(out.done)
+    skip = min(len(out.done), len(found.done)) if found else len(out.done)
     rest = itertools.islice(given, skip, None)
     if out.finished:
         collections.deque(rest, maxlen=0)  # broken lines are counted again
         return counts
-    waiting: collections.deque[Rollout] = collections.deque()
-
-    def pairs() -> Iterator[tuple[str, str]]:
-        for each in rest:
-            waiting.append(each)
-            problem = problems.get(each.problem_id)
-            # Without a reference there is nothing to read in the text, either.
-            yield (each.text, problem.answer) if problem and problem.answer else ("", "")
-
     progress = _Progress(total - skip)
-    for decision in batch.decide(pairs(), num_workers=config.num_workers or os.cpu_count(), timeout=config.timeout):
-        each = waiting.popleft()
-        problem = problems.get(each.problem_id)
-        correct, why = decision.correct, decision.why
-        if problem is None or not problem.answer:
-            what = "is not among the problems" if problem is None else "has no answer"
-            correct, why = None, f"undecided: problem {each.problem_id!r} {what}"
-        record = VerifiedRollout(**dataclasses.asdict(each), correct=correct, decided_by="rule", why=why)
-        out.append(record)
-        counts[_name(correct)] += 1
+    decided = criteria.decide(rest, problems, config.checklist, file=config.criteria,
+                              num_workers=config.num_workers or os.cpu_count(), timeout=config.timeout)
+    for place, (each, correct, why, findings) in enumerate(decided, skip):
+        if found and place >= len(found.done):
+            found.append(criteria.checked(each, findings))
+        if place >= len(out.done):
+            out.append(VerifiedRollout(**dataclasses.asdict(each), correct=correct, decided_by="rule", why=why))
+            counts[_name(correct)] += 1
         progress.step(counts["undecided"])
+    if found:
+        found.finish()
     out.finish()
     progress.end(counts["undecided"])
     return counts

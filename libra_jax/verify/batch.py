@@ -7,10 +7,11 @@ math-verify. A pair at which a worker hangs or dies is undecided; the worker is 
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import multiprocessing.connection
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from libra_jax.verify import equal, extract, workers
@@ -39,12 +40,15 @@ class Pool:
     Works in one stream of decisions at a time. `with Pool() as pool:` or `close` ends the processes.
     """
 
-    def __init__(self, *, num_workers: int | None = None, timeout: float = 5.0):
-        """`num_workers`: processes, default one a core; `timeout`: seconds after which a pair is undecided."""
+    def __init__(self, *, num_workers: int | None = None, timeout: float = 5.0, task: Sequence[str] = ("decide",)):
+        """`num_workers`: processes, default one a core; `timeout`: seconds after which a pair is undecided.
+
+        `task` is what the workers do, with its arguments; "decide" serves all but `stream`.
+        """
         if timeout <= 0:
             raise ValueError(f"timeout={timeout}: expected seconds above 0")
-        self._timeout, self._streaming = timeout, False
-        self._workers = [workers.Worker("decide", timeout) for _ in range(num_workers or os.cpu_count() or 1)]
+        self.timeout, self._streaming = timeout, False
+        self._workers = [workers.Worker(task[0], timeout, *task[1:]) for _ in range(num_workers or os.cpu_count() or 1)]
 
     def __enter__(self) -> Pool:
         return self
@@ -68,11 +72,11 @@ class Pool:
 
     def decide(self, pairs: Iterable[tuple[str, str]]) -> Iterator[Decision]:
         """As the function `decide`."""
-        return self._stream({"text": text, "reference": reference} for text, reference in pairs)
+        return self._decisions({"text": text, "reference": reference} for text, reference in pairs)
 
     def compare(self, pairs: Iterable[tuple[str, str]]) -> Iterator[Decision]:
         """As the function `compare`."""
-        return self._stream({"answer": answer, "reference": reference} for answer, reference in pairs)
+        return self._decisions({"answer": answer, "reference": reference} for answer, reference in pairs)
 
     def close(self) -> None:
         """Ends the processes; a later call starts them anew."""
@@ -92,9 +96,15 @@ class Pool:
                 worker.pending = []
         self._streaming = False
 
-    def _stream(self, items: Iterator[dict[str, str]]) -> Iterator[Decision]:
+    def _decisions(self, items: Iterable[dict[str, str]]) -> Iterator[Decision]:
+        with contextlib.closing(self.stream(items)) as answers:
+            for item, result in answers:
+                yield _decision(result, item, self.timeout)
+
+    def stream(self, items: Iterable[dict[str, str]]) -> Iterator[tuple[dict[str, str], Any]]:
+        """Each item with what a worker answers to it, or workers.LATE or BROKEN where it hung or died; in order."""
         self._claim()
-        chunks, pool = _chunks(items), self._workers
+        chunks, pool = _chunks(iter(items)), self._workers
         doing: dict[int, tuple[list, list]] = {}  # worker: the chunk that it is at, and its results so far
         queue: collections.deque[tuple[list, list]] = collections.deque()  # chunks in order, with their results
         try:
@@ -103,8 +113,7 @@ class Pool:
                 for index, worker in enumerate(pool):
                     if index in doing:
                         chunk, results = doing[index]
-                        results += [_decision(result, item, self._timeout)
-                                    for result, item in zip(worker.collect(), chunk[len(results):], strict=False)]
+                        results += zip(chunk[len(results):], worker.collect(), strict=False)
                         if len(results) == len(chunk):
                             del doing[index]
                     if following and index not in doing and len(queue) < AHEAD * len(pool):

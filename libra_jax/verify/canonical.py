@@ -57,7 +57,7 @@ _MEASURES = {
 _SAME = {name: (names.split()[0], kind) for kind, groups in _MEASURES.items() for names in groups.split(",")
          for name in names.split()}
 # Words after a number that change its value; only other words ("18 eggs") are a unit that may be left out.
-_NOT_UNITS = frozenset(
+NOT_UNITS = frozenset(
     "and or to plus minus times over half halves third thirds fourth fourths quarter quarters fifth fifths sixth "
     "sixths eighth eighths tenth tenths dozen percent percentage pct pi sqrt sin cos tan cot sec csc log ln exp mod "
     "base alpha beta gamma delta theta lambda sigma omega am pm below negative under squared cubed cents cent "
@@ -94,7 +94,7 @@ def unit(answer: str) -> tuple[str, str] | None:
         power, words = {"sq": "2", "cu": "3"}[words[0]], words[1:]
     name = " ".join(words)
     name, kind = _SAME.get(name) or _SAME.get(name.removesuffix("s")) or (name, "")
-    if not kind and ((match[1] is None and len(words[0]) < 4) or _NOT_UNITS & set(words)):
+    if not kind and ((match[1] is None and len(words[0]) < 4) or NOT_UNITS & set(words)):
         return None
     power = power and f"^{power}"
     return (name if kind else name.removesuffix("s")) + power, (kind and kind + power)
@@ -153,7 +153,7 @@ def _exponent(match: re.Match) -> str | None:
 
 
 def _counted(match: re.Match) -> str | None:
-    return None if _NOT_UNITS & set(match[2].lower().split()) else match[1]
+    return None if NOT_UNITS & set(match[2].lower().split()) else match[1]
 
 
 _FORMS = (

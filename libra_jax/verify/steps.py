@@ -1,7 +1,8 @@
 r"""Step arithmetic: every "a op b = c" of a text, and GSM8K's calculator marks <<a*b=c>>, checked with fractions.
 
-Exact: 1/3 = 0.33 holds only as a rounding, and is told apart from 1/3 = 0.34. What is not plain arithmetic between two
-equals signs (words, variables, functions) is passed over, never guessed. No text is evaluated as code.
+Exact: 1/3 = 0.33 holds only as a rounding, and is told apart from 1/3 = 0.34. LaTeX's fractions and powers are read,
+and units after numbers are read over ("8 sapphires * $800/sapphire = $6400"). What is not plain arithmetic between two
+equals signs (variables, functions, other words) is passed over, never guessed. No text is evaluated as code.
 """
 
 from __future__ import annotations
@@ -11,12 +12,28 @@ import re
 from collections.abc import Iterator
 from fractions import Fraction
 
+from libra_jax.verify import canonical
+
 _TOKEN = re.compile(
     r"(?P<number>(?<![\w.])(?:\d{1,3}(?:,\d{3})+|\d{1,30})(?:\.\d{1,400})?(?:(?![\w.]*\w)|(?=x\s*[\d$(]))|(?<![\w.])\.\d{1,400}(?!\w))"
     r"|(?P<percent>\\?%)|(?P<op>\*\*|[-+*/^×÷−·]|\\times|\\cdot|\\div|(?<=[\d)\s])x(?=[\d(\s.$]))|(?P<paren>[()])"
     r"|(?P<equals>=)|(?P<line>\n)|(?P<blank>[ \t$]+|\\[$,!; ]|\\[()\[\]])|(?P<other>[^\s\d]|\d+[\w.]*)")
 _ANNOTATION = re.compile(r"<<([^<>\n]{1,2000})>>")
-_PLAIN = {"×": "*", "·": "*", "x": "*", "\\times": "*", "\\cdot": "*", "÷": "/", "\\div": "/", "−": "-", "**": "^"}
+_PLAIN = {"×": "*", "·": "*", "x": "*", "\\times": "*", "\\cdot": "*", "÷": "/", "\\div": "/", "−": "-", "**": "^",
+          "\\%": "%"}
+_LATEX = (  # each is written anew in as many characters
+    (re.compile(r"\\left\("), lambda match: "(     "),
+    (re.compile(r"\\right\)"), lambda match: "      )"),
+    (re.compile(r"\\text ?\{ ?([A-Za-z][A-Za-z ]{0,40})\}"), lambda match: match[1].rjust(len(match[0]) - 1) + " "),
+    (re.compile(r"\^\{([-+]?\d{1,3})\}"), lambda match: f"^({match[1]})"),
+    (re.compile(r"(?<![\d)])(?<![\d)] )\\[dt]?frac\{([^{}\n]{1,200})\}\{([^{}\n]{1,200})\}"),  # not 3\frac{1}{2}
+     lambda match: "(" + f"({match[1]})/({match[2]}))".rjust(len(match[0]) - 1)))
+_NESTED = 3  # fractions in fractions
+_UNIT = re.compile(r"((?:[A-Za-z]{2,20} ){0,2}[A-Za-z]{2,20})?(?:/ ?(?:[A-Za-z]{2,20} ?){1,2})?")
+_GOES_ON = re.compile(r"[ \t$]*(?:[-+*/×÷−·=)]|\\times|\\cdot|\\div|x[ \d])")
+# Words that make another number of the one before them, or begin another statement.
+_NO_UNITS = canonical.NOT_UNITS - {"cent", "cents"} | {"is", "are", "was", "were", "so", "then", "because", "if"}
+_OF = re.compile(r"of (?=[$\d(])")
 _MAX_TOKENS = 200  # in one expression
 _MAX_POWER = 64
 _FLOAT_ERROR = Fraction(1, 10**12)
@@ -39,10 +56,10 @@ class Step:
 
 def steps(text: str) -> Iterator[Step]:
     """Every equation of plain arithmetic in `text`, by place; of a chain a = b = c, each neighbouring pair."""
-    found = [step for mark in _ANNOTATION.finditer(text) for step in _chains(mark[1], mark.start(1))]
+    found = [step for mark in _ANNOTATION.finditer(text) for step in _chains(mark[1], mark[1], mark.start(1))]
     # A mark repeats what stands around it: "2 * 3 = <<2*3=6>>6" is also "2 * 3 = 6", at the same places.
-    plain = _ANNOTATION.sub(lambda mark: " " * len(mark[0]), text)
-    yield from sorted([*found, *_chains(plain, 0)], key=lambda step: step.start)
+    plain = _plain(_ANNOTATION.sub(lambda mark: " " * len(mark[0]), text))
+    yield from sorted([*found, *_chains(plain, text, 0)], key=lambda step: step.start)
 
 
 def first_wrong(text: str) -> Step | None:
@@ -56,22 +73,58 @@ class _Side:
     start: int
     end: int
     clean: bool  # nothing before it that could belong to it
+    units: list[str]
 
 
-def _chains(text: str, offset: int) -> Iterator[Step]:
-    for chain in _runs(text):
+def _plain(text: str) -> str:
+    """The text with its LaTeX in plain signs, every character at its own place."""
+    for pattern, write in (*_LATEX, *_LATEX[-1:] * (_NESTED - 1)):
+        text = pattern.sub(write, text)
+    return text
+
+
+def _chains(plain: str, text: str, offset: int) -> Iterator[Step]:
+    """The equations of `plain`; `text` is the same as it was written, with its marks."""
+    for chain in _runs(plain):
         values = [_value(side.tokens) if side.clean else None for side in chain]
         for index in range(len(chain) - 1):
             left, right = values[index], values[index + 1]
             one, other = chain[index], chain[index + 1]
             if left is None or right is None or not (_computes(one.tokens) or _computes(other.tokens)):
                 continue
-            if left == 100 * right and other.tokens[-1][0] == "percent":
-                right = left  # "18 / 450 x 100 = 4%" says the hundred twice, as people do
-            rounded = left != right and (_rounds(left, other.tokens) or _rounds(right, one.tokens) or (
-                _is_float(one.tokens + other.tokens) and abs(left - right) <= abs(left) * _FLOAT_ERROR))
+            if (left == 100 * right and other.tokens[-1][0] == "percent") or (
+                    left in (100 * right, right / 100) and "100%" == "".join(sign for _, sign in one.tokens[-2:])):
+                right = left  # people say the hundred twice, "18 / 450 x 100 = 4%", or once, "0.5 * 100% = 50"
+            rounded = left != right and (
+                _rounds(left, other.tokens) or _rounds(right, one.tokens)
+                or (_is_float(one.tokens + other.tokens) and abs(left - right) <= abs(left) * _FLOAT_ERROR)
+                or any(_whole(mark[1], left, right) for mark in _ANNOTATION.finditer(text, one.end, other.end)))
+            if left != right and not rounded and _converts(text[max(0, one.start - 1):other.end], one, other):
+                continue
             yield Step(start=one.start + offset, text=" ".join(text[one.start:other.end].split()), left=left,
                        right=right, correct=left == right or rounded, rounded=rounded)
+
+
+def _whole(mark: str, left: Fraction, right: Fraction) -> bool:
+    """Whether a whole number was made of what the mark says: "56/6 = <<56/6=9.333333333333334>>9 oranges"."""
+    claim = mark.rpartition("=")[2].strip()
+    if right.denominator != 1 or not right or not re.fullmatch(r"-?\d{1,20}\.\d{1,30}", claim):
+        return False
+    off = abs(left) - abs(right)
+    return (abs(Fraction(claim) - left) <= abs(left) * _FLOAT_ERROR and left * right > 0
+            and (0 <= off < 1 or abs(off) <= Fraction(1, 2)))
+
+
+def _converts(text: str, one: _Side, other: _Side) -> bool:
+    """Whether units change in an equation: "2 feet + 6 inches = 30 inches", "1 tray = 6 * 4 eggs"."""
+    amount = [kind if kind == "number" else token for kind, token in one.tokens]
+    singular = [{word.removesuffix("s") for word in side.units} for side in (one, other)]
+    if amount in (["number"], ["number", "/", "number"]) and len(one.units) == 1 and singular[0] != singular[1]:
+        return True
+    units = {canonical.unit("1 " + words) for words in one.units + other.units} | (
+        {("dollar", "money")} if "$" in text else set())
+    measured = [unit for unit in units if unit and unit[1]]
+    return len({kind for _, kind in measured}) < len(measured)
 
 
 def _runs(text: str) -> Iterator[list[_Side]]:
@@ -79,15 +132,24 @@ def _runs(text: str) -> Iterator[list[_Side]]:
     chain: list[_Side] = []
     side: _Side | None = None
     before = "line"  # the kind of token before the stretch
-    for match in _TOKEN.finditer(text):
-        kind = match.lastgroup
+    place = 0
+    while match := _TOKEN.search(text, place):
+        kind, place = match.lastgroup, match.end()
         if kind == "blank":
             continue
+        token = _PLAIN.get(match.group(), match.group())
+        if side and (kind == "other" or token == "/"):
+            end = _after_number(text, match.start(), side)
+            if end:
+                place = end
+                continue
+        if side is None and match.group() == "x":
+            kind = "other"  # a variable
         if kind in ("other", "line"):
             if side and chain:
                 chain.append(side)
             if len(chain) > 1:
-                if kind == "other" and _goes_on(text, match.start()):
+                if kind == "other" and _belongs(text, match.start()):
                     chain[-1].clean = False
                 yield chain
             chain, side, before = [], None, _before(text, match) if kind == "other" else "line"
@@ -99,12 +161,15 @@ def _runs(text: str) -> Iterator[list[_Side]]:
                 chain.append(side)
                 side, before = None, "equals"
             continue
-        token = _PLAIN.get(match.group(), match.group())
         if side is None:
-            free = before in ("line", "equals", "mark") or (before == "word" and (kind == "number" or token == "("))
+            starts = kind == "number" or token == "("
+            signs = token == "-" and text[match.end():match.end() + 1] != " "
+            free = before in ("line", "equals") or (before == "mark" and (starts or signs)) or (
+                before == "word" and starts)
             if before == "line" and token in ("-", "*", "+") and text[match.end():match.end() + 1] == " ":
-                continue  # a list's bullet
-            side = _Side([], match.start(), match.end(), free)
+                before = "word"  # a list's bullet
+                continue
+            side = _Side([], match.start(), match.end(), free, [])
         side.tokens.append((kind, token))
         side.end = match.end()
     if side and chain:
@@ -113,8 +178,27 @@ def _runs(text: str) -> Iterator[list[_Side]]:
         yield chain
 
 
+def _after_number(text: str, start: int, side: _Side) -> int:
+    """Where reading goes on behind a unit or an "of" that stands at `start`, after a number; 0 if none does."""
+    kind, token = side.tokens[-1]
+    if kind not in ("number", "percent") and token != ")":
+        return 0
+    of = _OF.match(text, start)
+    if of and (kind == "percent" or token == ")" or (len(side.tokens) > 2 and side.tokens[-2][1] == "/")):
+        side.tokens.append(("op", "*"))  # a share of a number
+        return of.end()
+    match = _UNIT.match(text, start)
+    words = (match[1] or "").lower()
+    if not match[0] or _NO_UNITS & set(words.split()):
+        return 0
+    side.units.append(words.partition(" ")[0])
+    return match.end() if _GOES_ON.match(text, match.end()) else 0  # 0: the stretch ends here
+
+
 def _before(text: str, match: re.Match) -> str:
     """What a stretch of arithmetic after this other token may be: its own ("mark", "word"), or part of it ("part")."""
+    if match.group() == ":" and text[max(0, match.start() - 3):match.start()].rstrip(" $)")[-1:].isdigit():
+        return "part"  # a ratio
     if match.group() in ".,:;!?\"":
         return "mark"
     word = re.search(r"[A-Za-z]*$", text[max(0, match.end() - 20):match.end()])[0].lower()
@@ -122,9 +206,10 @@ def _before(text: str, match: re.Match) -> str:
     return "part" if adjacent or word in ("of", "by", "than", "times", "over", "plus", "minus", "") else "word"
 
 
-def _goes_on(text: str, start: int) -> bool:
-    """Whether an operator follows soon in the same line, as in "= 5 apples + 2 pears"."""
-    return re.match(r"(?:[^\W\d]+\s?){1,4}[-+*/×÷^]", text[start:start + 60]) is not None or text[start] in "\\{^_"
+def _belongs(text: str, start: int) -> bool:
+    """Whether what stands here belongs to the number before it: a variable, a power, a remainder, more sum."""
+    return re.match(r"[\\{^_!]|:\s?\d|(?![aAI]\b)[^\W\d]\b|remainder\b|(?:[^\W\d]+\s?){1,4}[-+*/×÷^]",
+                    text[start:start + 60]) is not None
 
 
 def _computes(tokens: list[tuple[str, str]]) -> bool:

@@ -31,8 +31,9 @@ LATE, BROKEN = "time", "crash"  # what an item comes to instead of an answer
 class Worker:
     """One process that answers items in order. `pending` are the items that it was given and has not answered."""
 
-    def __init__(self, task: str, timeout: float):
-        self._task, self._timeout = task, timeout
+    def __init__(self, task: str, timeout: float, *arguments: str):
+        """`task`: "compare", "decide" or "criteria"; `arguments` go to what answers it, in the process."""
+        self._task, self._timeout, self._arguments = task, timeout, arguments
         self._process: subprocess.Popen | None = None
         self.pipe: Connection | None = None
         self.pending: list[Any] = []
@@ -108,7 +109,7 @@ class Worker:
         root = str(pathlib.Path(__file__).parents[2])
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, environment.get("PYTHONPATH")]))
         command = [sys.executable, "-m", "libra_jax.verify.workers", str(theirs.fileno()), self._task,
-                   str(self._timeout)]
+                   str(self._timeout), *self._arguments]
         with theirs:
             self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment,
                                              stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
@@ -135,7 +136,7 @@ class _Interrupted(BaseException):
     """The timer; no `except Exception` of a library swallows it."""
 
 
-def _serve(pipe: Connection, answer: Callable[[Any, Callable[[], None]], Any], timeout: float) -> None:
+def _serve(pipe: Connection, answer: Callable[[Any, Callable[..., None]], Any], timeout: float) -> None:
     """The worker's side: answers lists of items until the parent is gone."""
     signal.signal(signal.SIGALRM, _interrupt)
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
@@ -157,16 +158,16 @@ def _serve(pipe: Connection, answer: Callable[[Any, Callable[[], None]], Any], t
         flush()
 
 
-def _bounded(item: Any, answer: Callable[[Any, Callable[[], None]], Any], flush: Callable, timeout: float) -> Any:
+def _bounded(item: Any, answer: Callable[[Any, Callable[..., None]], Any], flush: Callable, timeout: float) -> Any:
     begun = False
 
-    def heavy() -> None:
+    def heavy(algebra: bool = True) -> None:
         """Called before an item's heavy part: what is done so far is sent off, so that the parent knows the culprit."""
         nonlocal begun
         if begun:
             return
         begun = True
-        if "math_verify" not in sys.modules:
+        if algebra and "math_verify" not in sys.modules:
             flush(True)
             import math_verify  # noqa: F401
             import sympy.physics.units  # noqa: F401 (else simplify imports it in the middle of a comparison)
@@ -199,10 +200,15 @@ def _compare(item: Sequence[str], heavy: Callable[[], None]) -> bool | None:
 def _main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    descriptor, task, timeout = sys.argv[1:]
+    descriptor, task, timeout, *arguments = sys.argv[1:]
     from libra_jax.verify import batch
 
-    answer = {"compare": _compare, "decide": batch.answer}[task]
+    if task == "criteria":
+        from libra_jax.verify import criteria
+
+        answer = criteria.answerer(*arguments)
+    else:
+        answer = {"compare": _compare, "decide": batch.answer}[task]
     _serve(Connection(int(descriptor)), answer, float(timeout))
 
 

@@ -54,6 +54,18 @@ def test_a_mistyped_name_gives_the_nearest():
         prompt.load_template("minature")
 
 
+def test_a_template_from_a_file(tmp_path):
+    path = tmp_path / "lab.py"
+    path.write_text("from libra_jax.judging.prompt import Template\n"
+                    "TEMPLATE = Template(judge='Safe? {question} {response}', solve='{question}')\n")
+    assert prompt.load_template(str(path)).judging("q", "r")[0].content == ("Safe? q r",)
+    path.write_text("TEMPLATE = 'Safe?'")
+    with pytest.raises(ValueError, match=r"lab\.py: TEMPLATE is str; expected a libra_jax\.judging\.prompt\.Template"):
+        prompt.load_template(str(path))
+    with pytest.raises(ValueError, match=r"--config\.template=.*none\.py: no such file"):
+        prompt.load_template(str(tmp_path / "none.py"))
+
+
 def test_a_policys_own_leading_thought_becomes_control_tokens_again():
     template = prompt.load_template("libra")
     (*_, last) = template.solving_target("q", "<think>\na </think>b</think> <think>c")

@@ -36,6 +36,18 @@ def test_a_model_judges_every_example(config, tmp_path):
     assert summary["judgements"] == 12 == sum(summary[name] for name in ("correct", "incorrect", "unparsed"))
 
 
+def test_a_template_in_a_file_is_asked_and_counts_by_its_content(config, tmp_path):
+    file = tmp_path / "lab.py"
+    file.write_text("from libra_jax.judging.prompt import Template\n"
+                    "TEMPLATE = Template(judge='Safe? {question} {response}', solve='{question}')\n")
+    config = dataclasses.replace(config, template=str(file))
+    assert judge.make(config).template.judge == "Safe? {question} {response}"
+    judge.run(config, tmp_path / "out")
+    file.write_text(file.read_text().replace("Safe?", "Is it safe?"))
+    with pytest.raises(ValueError, match=r"judgements\.jsonl was made with template="):
+        judge.run(config, tmp_path / "out")
+
+
 def test_a_judge_may_be_spread_over_devices_and_compute_in_bfloat16(config, tmp_path):
     spread = dataclasses.replace(config, mesh=meshes.MeshConfig(data=1, fsdp=4, tensor=2), compute_dtype="bfloat16")
     made = judge.make(spread)

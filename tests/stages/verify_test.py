@@ -1,5 +1,6 @@
 """`libra verify`: published files against their labels, kills, broken lines, rollouts that cannot be verified."""
 
+import dataclasses
 import json
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from libra_jax import records
 from libra_jax.records import JudgingExample, Problem, Rollout, Score, VerifiedRollout
 from libra_jax.stages import bench, curate, judge, verify
+from libra_jax.verify.criteria import Checklist
 
 
 def rollout(number, text, problem="p"):
@@ -48,6 +50,50 @@ def test_a_killed_run_ends_with_the_same_bytes(config, tmp_path):
     records.write(config.rollouts, [rollout(0, "A: 5")])
     with pytest.raises(ValueError, match="made with rollouts"):
         verify.run(config, tmp_path / "out")
+
+
+def test_a_checklist_decides_and_every_finding_is_kept(config, tmp_path):
+    config = dataclasses.replace(config, checklist=Checklist(required=("final_answer", "format"), advisory=("units",)))
+    whole = verify.run(config, tmp_path / "out")
+    verified = list(records.read(tmp_path / "out/verified.jsonl", VerifiedRollout))
+    assert [each.correct for each in verified] == [True, False, False, True, None, True, None, None]
+    assert verified[0].why == (
+        "final_answer pass: '2' equals the reference '2'; format pass: the final answer '2' is marked; units "
+        "(advisory) undecided: no sum of measures, and the reference names no unit")
+    assert whole["criteria"] == {"final_answer": {"pass": 3, "fail": 2, "undecided": 3},
+                                 "format": {"pass": 7, "fail": 1, "undecided": 0},
+                                 "units": {"pass": 0, "fail": 0, "undecided": 8}}
+    lines = {name: (tmp_path / "out" / name).read_bytes() for name in ("verified.jsonl", "findings.jsonl")}
+    for cuts in ((500, 900), (900, 300)):  # killed with the one file, or the other, ahead
+        for (name, content), cut in zip(lines.items(), cuts, strict=True):
+            (tmp_path / "out" / name).unlink()
+            (tmp_path / "out" / f"{name}.partial").write_bytes(content[:cut])
+        assert verify.run(config, tmp_path / "out") == whole
+        assert lines == {name: (tmp_path / "out" / name).read_bytes() for name in lines}
+    with pytest.raises(ValueError, match=r"made with checklist\.advisory"):
+        verify.run(dataclasses.replace(config, checklist=Checklist(required=("final_answer", "format"))),
+                   tmp_path / "out")
+
+
+def test_ones_own_file_decides_and_counts_by_its_content(config, tmp_path):
+    file = tmp_path / "own.py"
+    file.write_text("from libra_jax.verify.criteria import Finding\n"
+                    "def short(problem, rollout):\n"
+                    "    return Finding(passed=len(rollout.text) < 5, evidence='LENGTH')\n"
+                    "CRITERIA = {'short': short}\n")
+    config = dataclasses.replace(config, criteria=str(file), checklist=Checklist(required=("short",)))
+    summary = verify.run(config, tmp_path / "out")
+    # Without an answer to compare with, too; the last rollout is of no known problem.
+    assert (summary["correct"], summary["incorrect"], summary["undecided"]) == (4, 3, 1)
+    file.write_text(file.read_text().replace("LENGTH", "length"))
+    with pytest.raises(ValueError, match=r"was made with criteria="):
+        verify.run(config, tmp_path / "out")
+
+
+def test_a_mistyped_criterion_is_told_before_anything_is_written(config, tmp_path):
+    with pytest.raises(ValueError, match="no criterion 'formt'; the nearest is 'format'"):
+        verify.run(dataclasses.replace(config, checklist=Checklist(required=("formt",))), tmp_path / "out")
+    assert not (tmp_path / "out/verified.jsonl.partial").exists()
 
 
 def test_missing_paths_and_wrong_formats_are_named(config, tmp_path):
