@@ -56,6 +56,17 @@ class VerifiedRollout:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class HumanLabel:
+    """What a person said of one rollout, named by its key. `correct` None: the person could not tell."""
+
+    problem_id: str
+    policy: str
+    sample: int
+    correct: bool | None
+    note: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class JudgingExample:
     """A judging question; the judge sees `question` and `response` alone.
 
