@@ -117,7 +117,7 @@ def gather(examples: Sequence[JudgingExample], rollouts: Iterable[VerifiedRollou
 
 
 def kind(correct: bool | None, decided_by: str, opinions: Sequence[Opinion]) -> str:
-    """Who disagrees, in words, such as "rule says correct, all judges disagree"; the draw's strata are made of these."""
+    """Who disagrees, in words, such as "rule says correct, all judges disagree"; strata are made of these."""
     if correct is None:
         return "undecided"
     says = "correct" if correct else "incorrect"
@@ -170,7 +170,7 @@ def _opinions(judgements_by_judge: Mapping[str, Iterable[Judgement]], ids: Itera
         said: dict[str, list[Judgement]] = collections.defaultdict(list)
         for judgement in judgements:
             if judgement.example_id not in found:
-                raise ValueError(f"judge {judge!r} judged {judgement.example_id!r}, which is not among what is audited; "
+                raise ValueError(f"judge {judge!r} judged {judgement.example_id!r}, which is not audited here; "
                                  "give the examples that were judged, or all rollouts")
             said[judgement.example_id].append(judgement)
         for name, some in said.items():
@@ -188,7 +188,7 @@ def _opinion(judge: str, judgements: Sequence[Judgement]) -> Opinion:
 
 
 def _keys(examples: Sequence[JudgingExample]) -> dict[str, Key]:
-    """The key of each example by id. V2V's ids end in the sample; others are numbered within (problem, policy) by id."""
+    """The key of each example by id. V2V's ids end in the sample; others count within (problem, policy), by id."""
     pairs = {example.id: (example.problem_id, example.policy) for example in examples}
     ends = {name: name.removeprefix(f"{problem_id}/{policy}/") for name, (problem_id, policy) in pairs.items()}
     if all(_SAMPLE.fullmatch(end) for end in ends.values()):
@@ -202,9 +202,9 @@ def _keys(examples: Sequence[JudgingExample]) -> dict[str, Key]:
 
 
 def _allocate(sizes: Mapping[Stratum, int], shares: Mapping[Stratum, int], total: int, what: str) -> dict[Stratum, int]:
-    """How many to draw of each stratum: `total`, or all there are, one each and then by `shares` (D'Hondt)."""
+    """How many to draw of each stratum: `total`, or all there are; one each, and then by `shares` (D'Hondt)."""
     if total < len(sizes):
-        raise ValueError(f"{what}={total}: there are {len(sizes)} kinds and sources of them, and each needs at least one; "
+        raise ValueError(f"{what}={total}: they are of {len(sizes)} kinds and sources, and each needs at least one; "
                          f"expected --config.draw.{what}={len(sizes)} or more")
     counts = dict.fromkeys(sizes, 1)
     for _ in range(min(total, sum(sizes.values())) - len(sizes)):

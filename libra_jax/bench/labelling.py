@@ -17,14 +17,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from libra_jax import records
-from libra_jax.bench.audit import Item
+from libra_jax.bench.audit import Item, Opinion
 
 LONGEST = 60_000  # characters of a response in the page
 LONGEST_THOUGHT = 4_000
 
 
 def write(path: str | os.PathLike, *, title: str, items: Sequence[Item], show_reference: bool) -> None:
-    """Writes the page of `items`, in their order; equal input gives equal bytes, and other items another storage key."""
+    """Writes the page of `items`, in their order. Equal items give equal bytes, and others another storage key."""
     data = json.dumps({"title": title, "items": [_shown(item, show_reference) for item in items]}, ensure_ascii=True)
     data = data.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
     key = hashlib.sha256(data.encode()).hexdigest()[:16]
@@ -40,13 +40,20 @@ def write(path: str | os.PathLike, *, title: str, items: Sequence[Item], show_re
 def _shown(item: Item, show_reference: bool) -> dict[str, Any]:
     label = "undecided" if item.correct is None else "correct" if item.correct else "incorrect"
     said = [{"who": item.decided_by, "verdict": label, "why": item.why}]
-    said += [{"who": each.judge, "verdict": each.verdict, "why": _cut(each.thought, LONGEST_THOUGHT)}
+    said += [{"who": each.judge + _votes(each), "verdict": each.verdict, "why": _cut(each.thought, LONGEST_THOUGHT)}
              for each in item.opinions]
     return {
         "problem_id": item.problem_id, "policy": item.policy, "sample": item.sample, "source": item.source,
         "question": _cut(item.question, LONGEST), "response": _cut(item.response, LONGEST),
         "reference": item.reference if show_reference else None, "kind": item.kind, "said": said,
     }
+
+
+def _votes(opinion: Opinion) -> str:
+    """How several votes fell, in brackets; nothing for a single one."""
+    names = ("correct", "incorrect", "unparsed")
+    some = [f"{count} {name}" for count, name in zip(opinion.votes, names, strict=True) if count]
+    return f" ({', '.join(some)})" if sum(opinion.votes) > 1 else ""
 
 
 def _cut(text: str, longest: int) -> str:
@@ -71,12 +78,15 @@ header { border-bottom: 1px solid var(--line); } footer { border-top: 1px solid 
 h1 { font-size: 1rem; margin: 0; } h2 { font-size: .74rem; letter-spacing: .06em; text-transform: uppercase;
   color: var(--soft); margin: 0 0 .4rem; font-weight: 600; }
 .fill { flex: 1; } #count { color: var(--soft); font-variant-numeric: tabular-nums; }
-progress { width: 12rem; height: .5rem; accent-color: var(--accent); }
+progress { width: 12rem; height: .5rem; appearance: none; border: 0; border-radius: 4px; background: var(--line);
+  overflow: hidden; } ::-webkit-progress-bar { background: var(--line); }
+::-webkit-progress-value { background: var(--accent); } ::-moz-progress-bar { background: var(--accent); }
 main { flex: 1; overflow: auto; padding: 1.2rem; display: grid; gap: 1rem; align-content: start; max-width: 84rem;
   width: 100%; margin: 0 auto; grid-template-columns: minmax(0, 2fr) minmax(0, 3fr); }
-@media (max-width: 55rem) { main { grid-template-columns: minmax(0, 1fr); } }
 section { background: var(--paper); border: 1px solid var(--line); border-radius: 8px; padding: .9rem 1.1rem; }
-section + section { margin-top: 1rem; } .column > section:first-child { margin-top: 0; }
+section + section { margin-top: 1rem; }
+@media (max-width: 55rem) { main { grid-template-columns: minmax(0, 1fr); } .column { display: contents; }
+  section + section { margin: 0; } #said-box { order: 1; } }
 pre { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; font: inherit; }
 #response { font: 14px/1.6 ui-monospace, monospace; }
 button { font: inherit; color: inherit; background: var(--back); border: 1px solid var(--line); border-radius: 6px;
@@ -125,7 +135,8 @@ function add(parent, tag, text, className) {
 function show() {
   const item = items[state.at], label = state.labels[state.at], done = Object.keys(state.labels).length;
   byId("place").textContent = `${state.at + 1} of ${items.length}`;
-  byId("count").textContent = `${done} labelled, ${items.length - done} left`;
+  byId("count").textContent = done < items.length ? `${done} labelled, ${items.length - done} left` :
+    `all ${done} labelled: export them`;
   byId("progress").max = items.length;
   byId("progress").value = done;
   byId("question").textContent = item.question;
@@ -219,7 +230,7 @@ _PAGE = """<!doctype html>
 <button id="export"><kbd>e</kbd>Export</button></header>
 <main><div class="column"><section><h2>Question</h2><pre id="question"></pre></section>
 <section id="reference-box"><h2>Reference answer</h2><pre id="reference"></pre></section>
-<section><h2>What rule and judges said</h2><div id="said"></div></section></div>
+<section id="said-box"><h2>What rule and judges said</h2><div id="said"></div></section></div>
 <div class="column"><section><h2>Response</h2><pre id="response"></pre></section></div></main>
 <footer><button id="correct"><kbd>c</kbd>Correct</button><button id="incorrect"><kbd>x</kbd>Incorrect</button>
 <button id="unsure"><kbd>u</kbd>Cannot tell</button>

@@ -21,7 +21,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from libra_jax import config as configs
@@ -29,7 +29,7 @@ from libra_jax import records, runs
 from libra_jax.bench import audit, labelling, noise, probes, report
 from libra_jax.bench.audit import Item
 from libra_jax.bench.significance import Bootstrap
-from libra_jax.records import HumanLabel, Judgement, JudgingExample, Problem, VerifiedRollout
+from libra_jax.records import HumanLabel, JudgingExample, Problem, VerifiedRollout
 from libra_jax.stages import bench as benches
 
 
@@ -112,7 +112,7 @@ def _audit(config: Config, workdir: pathlib.Path, broken: list[str]) -> dict[str
     found = {"responses": len(items), "drawn": len(drawn), "seed": config.draw.seed,
              "strata": [dict(zip(("kind", "source", "responses", "drawn", "weight"), row, strict=True))
                         for row in strata]}
-    print(report.to_text(report.Table(title="What is drawn, and what each drawn response stands for", rows=tuple(strata),
+    print(report.to_text(report.Table(title="What is drawn, and for how many each drawn one stands", rows=tuple(strata),
                                       header=("kind", "source", "responses", "drawn", "weight"))))
     if config.human:
         found["human"] = _people(config, workdir, broken, items, drawn)
@@ -123,44 +123,45 @@ def _audit(config: Config, workdir: pathlib.Path, broken: list[str]) -> dict[str
 
 def _people(config: Config, workdir: pathlib.Path, broken: list[str], items: Sequence[Item], drawn: Sequence[Item]
             ) -> dict[str, Any]:
-    """What people's labels say, printed and as audit.json holds it; second.html has what they contradict."""
+    """What people's labels say, printed and as audit.json holds it; second.html has what should be looked at again."""
     given = _read(config, "human", HumanLabel, workdir, broken)
     labels, strangers = audit.matched(drawn, given)
     if not labels:
         raise ValueError(f"{config.human}: none of its {len(given)} labels is of a drawn response; expected the export "
                          f"of {workdir / 'label.html'}")
-    shares = noise.estimate(items, drawn, labels, level=config.bootstrap.level)
-    against = [item for item in drawn if item.id in labels and labels[item.id].correct is not item.correct]
-    labelling.write(workdir / "second.html", title="Libra: a second look, where people contradict the label or could not "
-                    "tell", items=against, show_reference=config.show_reference)
-    unsure = sum(label.correct is None for label in labels.values())
-    rows = list(_rows(shares))
-    print(report.to_text(report.Table(title=f"What people say, {config.bootstrap.level:.0%} intervals", rows=tuple(rows),
+    level = config.bootstrap.level
+    shares = noise.estimate(items, drawn, labels, level=level)
+    print(report.to_text(report.Table(title=f"What people say, {level:.0%} intervals", rows=tuple(_rows(shares)),
                                       header=("share", "value", "labels", "stand for", "of"))))
-    print(f"{len(given)} labels: {len(labels)} of drawn responses, {unsure} of them could not tell, {strangers} of "
-          f"others; {len(against)} to look at again: {workdir / 'second.html'}\n{noise.METHOD}")
+    again = [item for item in drawn if item.id in labels and _again(item, labels[item.id])]
+    second = workdir / "second.html"
+    second.unlink(missing_ok=True)
+    if again:
+        labelling.write(second, title="Libra: a second look", items=again, show_reference=config.show_reference)
+    unsure = sum(label.correct is None for label in labels.values())
+    print(f"{noise.METHOD}\n{len(given)} labels: {len(labels)} of drawn responses, {unsure} of which could not tell; "
+          f"{strangers} of others; {len(again)} to look at again" + f": {second}" * bool(again))
     return {
         "labels": len(given), "of_drawn": len(labels), "could_not_tell": unsure, "of_others": strangers,
-        "level": config.bootstrap.level, "method": noise.METHOD,
-        "wrong": {name: _plain(value) for name, value in shares["wrong"].items()},
-        "undecided_correct": _plain(shares["undecided_correct"]), "judges_wrong": _plain(shares["judges_wrong"]),
-        "contradicted": [{"id": item.id, "kind": item.kind, "label": item.correct, "people": labels[item.id].correct,
-                          "note": labels[item.id].note,
-                          "judges": {each.judge: each.verdict for each in item.opinions}} for item in against],
+        "level": level, "method": noise.METHOD, "shares": _plain(shares),
+        "again": [{"id": item.id, "kind": item.kind, "label": item.correct, "people": labels[item.id].correct,
+                   "note": labels[item.id].note, "judges": {each.judge: each.verdict for each in item.opinions}}
+                  for item in again],
     }
 
 
-def _rows(shares: Mapping[str, Any]):
+def _again(item: Item, label: HumanLabel) -> bool:
+    """Whether a person contradicts the label, or could not tell."""
+    return label.correct is None or (item.correct is not None and item.correct is not label.correct)
+
+
+def _rows(shares: Mapping[str, Mapping[str, noise.Share]]) -> Iterator[tuple[str, str, int, int, int]]:
     """Rows of the printed table: what, share with interval, labels, what they stand for, of how many."""
-    named = {"labels wrong": shares["wrong"]["overall"]}
-    for group, text in (("by_source", "labels wrong in {}"), ("by_label", "labels wrong that say {}"),
-                        ("by_kind", "labels wrong where {}")):
-        named |= {text.format(name): share for name, share in shares["wrong"][group].items()}
-    named["undecided ones correct"] = shares["undecided_correct"]
-    named |= {f"{judge} wrong": share for judge, share in shares["judges_wrong"].items()}
-    for name, share in named.items():
-        if share.population:
-            yield name, report.show(share), share.labels, share.covered, share.population
+    texts = {"overall": "{} labels wrong", "by_source": "labels wrong in {}", "by_label": "label {}, wrong",
+             "by_kind": "{}, label wrong", "undecided": "undecided ones {}", "judges": "verdicts of {} wrong"}
+    for group, text in texts.items():
+        for name, share in shares[group].items():
+            yield text.format(name), report.show(share), share.labels, share.covered, share.population
 
 
 def _strata(items: Sequence[Item], drawn: Sequence[Item]) -> list[tuple[str, str, int, int, float | None]]:
@@ -193,15 +194,16 @@ def _probe(config: Config, workdir: pathlib.Path, broken: list[str]) -> dict[str
 
 
 def _probe_tables(judge: str, measured: Mapping[str, Mapping[str, probes.Flips]]) -> list[report.Table]:
-    """A table for each label."""
-    header = ("probe", "copies", "to correct", "to incorrect", "to unparsed", "shift to correct", "beyond chance")
+    """A table of the probes that should change nothing, and one of those that may."""
+    header = ("probe", "label", "copies", "to correct", "to incorrect", "to unparsed", "shift to correct", "beyond")
     tables = []
-    for label in ("correct", "incorrect"):
-        rows = [(name, flips[label].examples, *map(report.show, (flips[label].to_correct, flips[label].to_incorrect,
-                                                                 flips[label].to_unparsed, flips[label].shift)),
-                 probes.beyond(flips[label].shift)) for name, flips in measured.items()]
-        tables.append(report.Table(title=f"{judge}: flips of verdicts on {label} responses", header=header,
-                                   rows=tuple(rows)))
+    for apart, title in ((False, "flips by changes that should change nothing"), (True, "flips by changes that may")):
+        rows = [(name, label, each.examples, *map(report.show, (each.to_correct, each.to_incorrect, each.to_unparsed,
+                                                               each.shift)), probes.beyond(each.shift))
+                for name, flips in measured.items() if (name in probes.APART) == apart
+                for label, each in flips.items()]
+        if rows:
+            tables.append(report.Table(title=f"{judge}: {title}", header=header, rows=tuple(rows)))
     return tables
 
 

@@ -1,4 +1,4 @@
-"""The labelling page: hostile text stays text, and in a real browser keys label, notes stay, and the export is labels."""
+"""The labelling page: hostile text stays text, and in a real browser keys label, and the export is labels."""
 
 import base64
 import hashlib
