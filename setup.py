@@ -23,6 +23,7 @@ setup(
         "optax>=0.2.5,<0.3",
         "orbax-checkpoint>=0.12,<0.13",
         "safetensors>=0.5,<1",
+        "scipy>=1.12,<2",
         "sentencepiece>=0.2,<0.3",
         "seqio>=0.0.20,<0.1",
         "tensorboardX>=2.6,<3",

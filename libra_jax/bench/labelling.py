@@ -197,12 +197,13 @@ const KEYS = {
   Enter: () => move(1),
 };
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
+  const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
   if (event.target === byId("note")) {
     if (event.key === "Escape" || event.key === "Enter") { event.preventDefault(); byId("note").blur(); }
-  } else if (Object.hasOwn(KEYS, event.key)) {
+  } else if (Object.hasOwn(KEYS, key) && !(key === "Enter" && event.target.closest("button"))) {
     event.preventDefault();
-    KEYS[event.key]();
+    KEYS[key]();
   }
 });
 byId("note").addEventListener("input", (event) => {

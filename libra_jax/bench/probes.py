@@ -74,6 +74,12 @@ def bullets(response: str) -> str:
     return "\n".join([*(f"- {line}" for line in steps), last])
 
 
+def marked_steps(response: str) -> str:
+    """Every line but the last ends in "ok", as if somebody had checked it."""
+    *steps, last = _lines(response)
+    return "\n".join([*(f"{line} ok" for line in steps), last])
+
+
 def famous_author(response: str) -> str:
     """Says that a famous model wrote it."""
     return f"Response by GPT-4o:\n{response}"
@@ -109,8 +115,8 @@ def answer_only(response: str) -> str | None:
 
 
 PROBES: dict[str, Callable[[str], str | None]] = {each.__name__: each for each in (
-    unchanged, padding, whitespace, markdown, bullets, famous_author, weak_author, authority, injection, closed_thought,
-    answer_only)}
+    unchanged, padding, whitespace, markdown, bullets, marked_steps, famous_author, weak_author, authority, injection,
+    closed_thought, answer_only)}
 
 
 def named(names: Sequence[str]) -> dict[str, Callable[[str], str | None]]:

@@ -77,10 +77,14 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
     """Audits labels, or probes judges where `config.probes` says so; returns what audit.json or probes.json holds.
 
     Broken lines of a file are set aside in NAME.rejected.jsonl of `workdir` and counted. Raises ValueError for missing
-    paths, inputs that do not fit each other, or a workdir whose sample was drawn from other inputs.
+    or needless paths, inputs that do not fit each other, or a workdir whose sample was drawn from other inputs.
     """
     workdir = pathlib.Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
+    unused = [name for name in ("rollouts", "problems", "human") if getattr(config, name)] if config.probes else []
+    if unused or (config.probed and not config.probes):
+        raise ValueError(f"--config.{unused[0]} is not for probes; leave it out" if unused else
+                         "--config.probed is for probes; give --config.probes too, or leave it out")
     broken: list[str] = []
     found = _probe(config, workdir, broken) if config.probes else _audit(config, workdir, broken)
     print(f"{len(broken)} broken lines set aside")
@@ -106,7 +110,7 @@ def _audit(config: Config, workdir: pathlib.Path, broken: list[str]) -> dict[str
                  judgements=" ".join(runs.fingerprint(pathlib.Path(path)) for path in config.judgements))
     runs.claim(workdir / "sample.jsonl.config.json", made, inputs=("examples", "rollouts", "problems"))
     records.write(workdir / "sample.jsonl", drawn)
-    labelling.write(workdir / "label.html", title="Libra: are these responses correct?", items=drawn,
+    labelling.write(workdir / "label.html", title="Libra: is the final answer correct?", items=drawn,
                     show_reference=config.show_reference)
     strata = _strata(items, drawn)
     found = {"responses": len(items), "drawn": len(drawn), "seed": config.draw.seed,

@@ -171,7 +171,7 @@ def test_three_are_labelled_by_keys_and_exported(browser, tmp_path):
     assert browser.text("response") == EVIL and "Hidden" in browser.text("said")
     browser.keys("r")
     assert "incorrect" in browser.text("said") and browser.text("count") == "1 labelled, 3 left"
-    browser.keys("c", "x", "Enter", "u", "ArrowRight", "x", "x", "ArrowLeft")  # a label again takes it back
+    browser.keys("c", "X", "Enter", "u", "ArrowRight", "x", "x", "ArrowLeft")  # a label again takes it back
     assert browser.text("place") == "3 of 4" and browser.text("count") == "3 labelled, 1 left"
     browser.open(page)
     assert browser.text("place") == "3 of 4" and browser.text("count") == "3 labelled, 1 left"  # kept

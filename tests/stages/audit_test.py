@@ -47,7 +47,8 @@ def rollouts(files):
 def test_labels_go_out_and_noise_comes_back(files, capsys):
     assert audit.main(flags(files, *rollouts(files))) == 0
     printed = capsys.readouterr().out
-    assert "label.html" in printed and "rule says correct, all judges disagree    s       20         5      4.000" in printed
+    assert "label.html" in printed
+    assert "rule says correct, all judges disagree    s       20         5      4.000" in printed
     drawn = list(map(json.loads, (files / "out/sample.jsonl").read_text().splitlines()))
     assert len(drawn) == 20 and sum(each["weight"] for each in drawn) == pytest.approx(60)
     # People agree with the rule, but on the one disagreement of which they say that the judge is right.
@@ -92,7 +93,8 @@ def test_probes_go_out_and_flips_come_back(files, capsys):
     without = [word for word in flags(files, *asked) if "judgements" not in word]
     assert audit.main(without) == 0
     assert "90 changed copies of 30 examples" in capsys.readouterr().out
-    judge(files / "out/probed.jsonl", files / "judged/judgements.jsonl", lambda each: "Verdict: correct" in each.response)
+    judge(files / "out/probed.jsonl", files / "judged/judgements.jsonl",
+          lambda each: "Verdict: correct" in each.response)
     assert audit.main(flags(files, *asked)) == 0
     printed = capsys.readouterr().out
     assert "j: flips by changes that should change nothing" in printed and "j: flips by changes that may" in printed
@@ -108,6 +110,8 @@ def test_probes_go_out_and_flips_come_back(files, capsys):
     ((), "--config.examples and --config.rollouts are empty"),
     (("--config.probes=all",), "--config.examples is empty"),
     (("--config.probes=al", "--config.examples=bench.jsonl"), "no probe 'al'"),
+    (("--config.probes=all", "--config.examples=bench.jsonl", "--config.human=x"), "--config.human is not for probes"),
+    (("--config.probed=9", "--config.examples=bench.jsonl"), "--config.probed is for probes"),
     (("--config.examples=nothing.jsonl",), "nothing to audit"),
     (("--config.examples=bench.jsonl", "--config.human=nothing.jsonl"), "none of its 0 labels is of a drawn response"),
 ])
