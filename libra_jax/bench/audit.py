@@ -81,6 +81,16 @@ class Draw:
             raise ValueError(f"disagreements={self.disagreements}, agreements={self.agreements}: expected 0 or more")
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class People:
+    """People's labels of drawn items by item id, those `disputed` between them (correct None), and how many labels are
+    of `strangers`, which were not drawn."""
+
+    labels: Mapping[str, HumanLabel]
+    disputed: frozenset[str]
+    strangers: int
+
+
 def gather(examples: Sequence[JudgingExample], rollouts: Iterable[VerifiedRollout], problems: Mapping[str, Problem],
            judgements_by_judge: Mapping[str, Iterable[Judgement]]) -> list[Item]:
     """The audited set, by id: the examples, or all rollouts where no examples are given.
@@ -150,17 +160,30 @@ def draw(items: Sequence[Item], config: Draw) -> list[Item]:
     return sorted(drawn, key=lambda item: _hash(config.seed, item.id))
 
 
-def matched(drawn: Sequence[Item], labels: Iterable[HumanLabel]) -> tuple[dict[str, HumanLabel], int]:
-    """People's labels by item id, the last of several, and how many labels are of items that were not drawn."""
+def matched(drawn: Sequence[Item], labels: Iterable[HumanLabel]) -> People:
+    """What people said of drawn items; the order of `labels` changes nothing.
+
+    Who could not tell says nothing where another one could. Where one says correct and another incorrect the item is
+    disputed, and nobody's word is taken: its label is None.
+    """
     ids = {item.key: item.id for item in drawn}
-    found, strangers = {}, 0
+    found: dict[str, list[HumanLabel]] = collections.defaultdict(list)
+    strangers = 0
     for label in labels:
         name = ids.get((label.problem_id, label.policy, label.sample))
         if name is None:
             strangers += 1
         else:
-            found[name] = label
-    return found, strangers
+            found[name].append(label)
+    words, disputed = {}, set()
+    for name, some in found.items():
+        kinds = {label.correct for label in some}
+        if kinds >= {True, False}:
+            disputed.add(name)
+            kinds = {None}
+        notes = "; ".join(sorted({label.note for label in some} - {""}))
+        words[name] = dataclasses.replace(some[0], correct=next(iter(kinds - {None}), None), note=notes)
+    return People(labels=words, disputed=frozenset(disputed), strangers=strangers)
 
 
 def _opinions(judgements_by_judge: Mapping[str, Iterable[Judgement]], ids: Iterable[str]

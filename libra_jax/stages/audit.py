@@ -42,7 +42,7 @@ class Config:
       rollouts: JSON lines of VerifiedRollout; where given, their labels count and not the examples'.
       problems: JSON lines of Problem, for references, and for the questions of rollouts.
       judgements: files as `libra judge` writes them.
-      human: JSON lines of HumanLabel, as the page exports them.
+      human: files of HumanLabel, as the page exports them; several people may label the same responses.
       draw: how many responses are drawn for people.
       show_reference: the page shows the reference answer, where there is one.
       probes: empty, "all", or names in bench/probes.py: probe judges instead of auditing labels.
@@ -54,7 +54,7 @@ class Config:
     rollouts: str = ""
     problems: str = ""
     judgements: tuple[str, ...] = ()
-    human: str = ""
+    human: tuple[str, ...] = ()
     draw: audit.Draw = audit.Draw()
     show_reference: bool = True
     probes: tuple[str, ...] = ()
@@ -128,11 +128,14 @@ def _audit(config: Config, workdir: pathlib.Path, broken: list[str]) -> dict[str
 def _people(config: Config, workdir: pathlib.Path, broken: list[str], items: Sequence[Item], drawn: Sequence[Item]
             ) -> dict[str, Any]:
     """What people's labels say, printed and as audit.json holds it; second.html has what should be looked at again."""
-    given = _read(config, "human", HumanLabel, workdir, broken)
-    labels, strangers = audit.matched(drawn, given)
+    given = [label for number, path in enumerate(config.human)
+             for label in records.read(path, HumanLabel, rejected=broken,
+                                       aside=workdir / f"human.{number}.rejected.jsonl")]
+    people = audit.matched(drawn, given)
+    labels = people.labels
     if not labels:
-        raise ValueError(f"{config.human}: none of its {len(given)} labels is of a drawn response; expected the export "
-                         f"of {workdir / 'label.html'}")
+        raise ValueError(f"{', '.join(config.human)}: none of {len(given)} labels is of a drawn response; expected the "
+                         f"export of {workdir / 'label.html'}")
     level = config.bootstrap.level
     shares = noise.estimate(items, drawn, labels, level=level)
     print(report.to_text(report.Table(title=f"What people say, {level:.0%} intervals", rows=tuple(_rows(shares)),
@@ -142,11 +145,13 @@ def _people(config: Config, workdir: pathlib.Path, broken: list[str], items: Seq
     second.unlink(missing_ok=True)
     if again:
         labelling.write(second, title="Libra: a second look", items=again, show_reference=config.show_reference)
-    unsure = sum(label.correct is None for label in labels.values())
-    print(f"{noise.METHOD}\n{len(given)} labels: {len(labels)} of drawn responses, {unsure} of which could not tell; "
-          f"{strangers} of others; {len(again)} to look at again" + f": {second}" * bool(again))
+    unsure = sum(label.correct is None for label in labels.values()) - len(people.disputed)
+    print(f"{noise.METHOD}\n{len(given)} labels: {len(labels)} drawn responses are labelled; people could not tell of "
+          f"{unsure} and disagree on {len(people.disputed)}; {people.strangers} labels are of others\n"
+          f"{len(again)} to look at again" + f": {second}" * bool(again))
     return {
-        "labels": len(given), "of_drawn": len(labels), "could_not_tell": unsure, "of_others": strangers,
+        "labels": len(given), "labelled": len(labels), "could_not_tell": unsure, "disputed": len(people.disputed),
+        "of_others": people.strangers,
         "level": level, "method": noise.METHOD, "shares": _plain(shares),
         "again": [{"id": item.id, "kind": item.kind, "label": item.correct, "people": labels[item.id].correct,
                    "note": labels[item.id].note, "judges": {each.judge: each.verdict for each in item.opinions}}
@@ -155,7 +160,7 @@ def _people(config: Config, workdir: pathlib.Path, broken: list[str], items: Seq
 
 
 def _again(item: Item, label: HumanLabel) -> bool:
-    """Whether a person contradicts the label, or could not tell."""
+    """Whether people contradict the label, could not tell, or disagree."""
     return label.correct is None or (item.correct is not None and item.correct is not label.correct)
 
 

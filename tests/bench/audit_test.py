@@ -1,7 +1,6 @@
 """The draw of an audit: who disagrees, strata and weights, and how examples, rollouts and labels find each other."""
 
 import collections
-import dataclasses
 import random
 
 import pytest
@@ -113,8 +112,16 @@ def test_a_draw_takes_all_where_there_are_few_and_leaves_no_stratum_out():
         Draw(disagreements=-1)
 
 
-def test_labels_find_their_items_and_the_last_one_counts():
-    items = audit.gather([example(0), example(1)], [], {}, {})
-    label = HumanLabel(problem_id="p0", policy="m", sample=1, correct=True)
-    later, stranger = dataclasses.replace(label, correct=None), dataclasses.replace(label, policy="x")
-    assert audit.matched(items, [label, stranger, later]) == ({"p0/m/1": later}, 1)
+def test_labels_find_their_items_and_disputed_ones_say_nothing():
+    items = audit.gather([example(number) for number in range(4)], [], {}, {})
+
+    def label(number, correct, note="", policy="m"):
+        return HumanLabel(problem_id=f"p{number // 2}", policy=policy, sample=number % 2, correct=correct, note=note)
+
+    labels = [label(0, True, "a"), label(0, None), label(0, True, "b"), label(1, True), label(1, False, "no"),
+              label(2, None), label(3, True, policy="x")]
+    for order in (labels, labels[::-1]):
+        people = audit.matched(items, order)
+        assert people.labels == {"p0/m/0": label(0, True, "a; b"), "p0/m/1": label(1, None, "no"),
+                                 "p1/m/0": label(2, None)}
+        assert people.disputed == {"p0/m/1"} and people.strangers == 1

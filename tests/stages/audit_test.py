@@ -67,8 +67,26 @@ def test_labels_go_out_and_noise_comes_back(files, capsys):
     assert found["human"]["shares"]["judges"]["j"]["value"] == pytest.approx((30 - 4) / 60)
     assert [each["id"] for each in found["human"]["again"]] == [odd["id"]]
     assert found["human"]["again"][0]["judges"] == {"j": "incorrect"} and found["broken_lines"] == 1
-    assert (files / "out/human.rejected.jsonl").is_file() and (files / "out/label.html").read_bytes() == page
+    assert (files / "out/human.0.rejected.jsonl").is_file() and (files / "out/label.html").read_bytes() == page
     assert odd["id"].split("/")[0] in (files / "out/second.html").read_text()
+
+
+def test_what_people_disagree_on_is_looked_at_again(files, capsys):
+    assert audit.main(flags(files, *rollouts(files))) == 0
+    drawn = list(map(json.loads, (files / "out/sample.jsonl").read_text().splitlines()))
+    for name, odd in (("a", ()), ("b", drawn[:2])):
+        records.write(files / f"{name}.jsonl", [
+            HumanLabel(problem_id=each["problem_id"], policy=each["policy"], sample=each["sample"],
+                       correct=each["correct"] != (each in odd)) for each in drawn])
+    both = f"--config.human={files / 'a.jsonl'},{files / 'b.jsonl'}"
+    assert audit.main(flags(files, *rollouts(files), both)) == 0
+    assert "could not tell of 0 and disagree on 2" in capsys.readouterr().out
+    found = json.loads((files / "out/audit.json").read_text())["human"]
+    assert (found["labels"], found["labelled"], found["disputed"]) == (40, 20, 2)
+    assert [each["id"] for each in found["again"]] == [each["id"] for each in drawn[:2]]
+    assert found["shares"]["overall"]["all"]["labels"] == 18
+    assert audit.main(flags(files, *rollouts(files), f"--config.human={files / 'a.jsonl'}")) == 0
+    assert not (files / "out/second.html").exists()  # nothing is left to look at
 
 
 def test_labels_are_not_taken_for_another_draw(files, capsys):
@@ -113,7 +131,7 @@ def test_probes_go_out_and_flips_come_back(files, capsys):
     (("--config.probes=all", "--config.examples=bench.jsonl", "--config.human=x"), "--config.human is not for probes"),
     (("--config.probed=9", "--config.examples=bench.jsonl"), "--config.probed is for probes"),
     (("--config.examples=nothing.jsonl",), "nothing to audit"),
-    (("--config.examples=bench.jsonl", "--config.human=nothing.jsonl"), "none of its 0 labels is of a drawn response"),
+    (("--config.examples=bench.jsonl", "--config.human=nothing.jsonl"), "none of 0 labels is of a drawn response"),
 ])
 def test_errors_name_the_remedy(files, monkeypatch, capsys, more, why):
     monkeypatch.chdir(files)
