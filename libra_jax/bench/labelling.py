@@ -81,7 +81,7 @@ h1 { font-size: 1rem; margin: 0; } h2 { font-size: .74rem; letter-spacing: .06em
 progress { width: 12rem; height: .5rem; appearance: none; border: 0; border-radius: 4px; background: var(--line);
   overflow: hidden; } ::-webkit-progress-bar { background: var(--line); }
 ::-webkit-progress-value { background: var(--accent); } ::-moz-progress-bar { background: var(--accent); }
-main { flex: 1; overflow: auto; padding: 1.2rem; display: grid; gap: 1rem; align-content: start; max-width: 84rem;
+main { flex: 1; overflow: auto; outline: none; padding: 1.2rem; display: grid; gap: 1rem; align-content: start; max-width: 84rem;
   width: 100%; margin: 0 auto; grid-template-columns: minmax(0, 2fr) minmax(0, 3fr); }
 section { background: var(--paper); border: 1px solid var(--line); border-radius: 8px; padding: .9rem 1.1rem; }
 section + section { margin-top: 1rem; }
@@ -169,7 +169,7 @@ function move(step) {
   state.at = Math.min(Math.max(0, state.at + step), items.length - 1);
   save();
   show();
-  document.querySelector("main").scrollTop = 0;
+  byId("main").scrollTop = 0;
 }
 function say(name) {
   if (state.labels[state.at] === name) delete state.labels[state.at];
@@ -200,7 +200,7 @@ document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
   if (event.target === byId("note")) {
-    if (event.key === "Escape" || event.key === "Enter") { event.preventDefault(); byId("note").blur(); }
+    if (event.key === "Escape" || event.key === "Enter") { event.preventDefault(); byId("main").focus(); }
   } else if (Object.hasOwn(KEYS, key) && !(key === "Enter" && event.target.closest("button"))) {
     event.preventDefault();
     KEYS[key]();
@@ -215,10 +215,11 @@ byId("back").addEventListener("click", () => move(-1));
 byId("next").addEventListener("click", () => move(1));
 byId("reveal").addEventListener("click", reveal);
 byId("export").addEventListener("click", exportLabels);
-document.addEventListener("click", (event) => { if (event.target.closest("button")) document.activeElement.blur(); });
+document.addEventListener("click", (event) => { if (event.target.closest("button")) byId("main").focus(); });
 byId("title").textContent = title;
 load();
 show();
+byId("main").focus();  // so that Page Down and the like scroll it
 """
 
 _PAGE = """<!doctype html>
@@ -229,7 +230,7 @@ _PAGE = """<!doctype html>
 <header><h1 id="title"></h1><span id="place"></span><span class="fill" id="trouble"></span>
 <span id="count"></span><progress id="progress" aria-label="labelled"></progress>
 <button id="export"><kbd>e</kbd>Export</button></header>
-<main><div class="column"><section><h2>Question</h2><pre id="question"></pre></section>
+<main id="main" tabindex="-1"><div class="column"><section><h2>Question</h2><pre id="question"></pre></section>
 <section id="reference-box"><h2>Reference answer</h2><pre id="reference"></pre></section>
 <section id="said-box"><h2>What rule and judges said</h2><div id="said"></div></section></div>
 <div class="column"><section><h2>Response</h2><pre id="response"></pre></section></div></main>

@@ -167,6 +167,7 @@ def test_three_are_labelled_by_keys_and_exported(browser, tmp_path):
     browser.keys("c")
     assert "rule: correct" in browser.text("said") and "text 0: incorrect" in browser.text("said")
     browser.keys("n", *"cx u!", "Enter")  # in a note the keys are letters
+    assert browser.value("document.activeElement.id") == "main"  # which Page Down scrolls
     browser.keys("ArrowRight")
     assert browser.text("response") == EVIL and "Hidden" in browser.text("said")
     browser.keys("r")
