@@ -11,7 +11,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11,<3.13",
     packages=find_packages(include=["libra_jax", "libra_jax.*"]),
-    package_data={"libra_jax.miniature": ["checkpoint/*"]},
+    package_data={"libra_jax.bench": ["*.css", "*.js"], "libra_jax.miniature": ["checkpoint/*"]},
     install_requires=[
         "absl-py>=2.1,<3",
         "flax>=0.12,<0.13",
