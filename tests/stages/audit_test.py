@@ -6,7 +6,8 @@ import pytest
 
 from libra_jax import records
 from libra_jax.records import HumanLabel, Judgement, JudgingExample, Problem, VerifiedRollout
-from libra_jax.stages import audit
+from libra_jax.stages import audit, curate, verify
+from libra_jax.stages import judge as judges
 
 
 @pytest.fixture
@@ -139,3 +140,26 @@ def test_errors_name_the_remedy(files, monkeypatch, capsys, more, why):
     words = [word for word in flags(files, *more) if "judgements" not in word]
     assert audit.main(words) == 2
     assert why in capsys.readouterr().err
+
+
+def test_real_rollouts_are_audited_and_a_vote_over_answers_is_not_fooled(shared, tmp_path):
+    verify.run(verify.Config(rollouts=str(shared / "rollouts/gsm8k_gpt3_solutions.jsonl.gz"), format="gsm8k_gpt3",
+                             num_workers=1), tmp_path / "v")
+    curate.run(curate.Config(problems=str(tmp_path / "v/problems.jsonl"), rollouts=str(tmp_path / "v/verified.jsonl"),
+                             bench_fraction=0.3), tmp_path / "sets")
+    bench = str(tmp_path / "sets/bench.jsonl")
+    for name, examples in (("plain", bench), ("probed", str(tmp_path / "p/probed.jsonl"))):
+        if name == "probed":
+            audit.run(audit.Config(examples=bench, probes=("all",)), tmp_path / "p")
+        judges.run(judges.Config(examples=examples, judge="majority_answer"), tmp_path / name)
+    said = (str(tmp_path / "plain/judgements.jsonl"),)
+    found = audit.run(audit.Config(examples=bench, rollouts=str(tmp_path / "v/verified.jsonl"), judgements=said,
+                                   problems=str(tmp_path / "v/problems.jsonl")), tmp_path / "a")
+    drawn = list(map(json.loads, (tmp_path / "a/sample.jsonl").read_text().splitlines()))
+    assert found["drawn"] == len(drawn) == 100 and sum(each["weight"] for each in drawn) == pytest.approx(
+        len((tmp_path / "sets/bench.jsonl").read_text().splitlines()))
+    assert all(each["reference"] and each["why"] for each in drawn)
+    said = (str(tmp_path / "probed/judgements.jsonl"),)
+    found = audit.run(audit.Config(examples=bench, probes=("all",), judgements=said), tmp_path / "p")
+    for flips in found["judges"]["majority_answer"]["probes"].values():
+        assert all(flips[label]["shift"]["value"] == 0 and flips[label]["examples"] for label in flips)
