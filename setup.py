@@ -14,8 +14,8 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11,<3.13",
     packages=find_packages(include=["libra_jax", "libra_jax.*"]),
-    package_data={"libra_jax.miniature": ["checkpoint/*"],
-                  "libra_jax.bench": ["page.css", "page.js", "report.schema.json"]},
+    package_data={"libra_jax.bench": ["*.css", "*.js", "report.schema.json"],
+                  "libra_jax.miniature": ["checkpoint/*"]},
     install_requires=[
         "absl-py>=2.1,<3",
         "flax>=0.12,<0.13",
@@ -27,6 +27,7 @@ setup(
         "optax>=0.2.5,<0.3",
         "orbax-checkpoint>=0.12,<0.13",
         "safetensors>=0.5,<1",
+        "scipy>=1.12,<2",
         "sentencepiece>=0.2,<0.3",
         "seqio>=0.0.20,<0.1",
         "tensorboardX>=2.6,<3",
