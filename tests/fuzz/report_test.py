@@ -11,6 +11,9 @@ from libra_jax.records import Judgement, JudgingExample
 
 FEW = Bootstrap(num_resamples=20)
 ACTIVE = {"script", "iframe", "object", "embed", "base", "link", "form", "input", "textarea", "plaintext", "frame"}
+FORMULAS = {"math", "semantics", "annotation", "mfrac", "mi", "mn", "mo", "mover", "mphantom", "mroot",
+            "mrow", "mspace", "msqrt", "msub", "msubsup", "msup", "mtable", "mtd",
+            "mtext", "mtr", "munder", "munderover"}  # MathML that shows, and does nothing
 
 
 class Page(html.parser.HTMLParser):
@@ -60,7 +63,7 @@ def write(folder, texts, title):
 def inert(page, harmless):
     """Asserts that hostile texts gave the page nothing that harmless ones do not."""
     assert page.tags & ACTIVE <= harmless.tags & ACTIVE
-    assert page.tags - harmless.tags <= {name for name in page.tags if name.startswith("m")}  # MathML of formulas
+    assert page.tags - harmless.tags <= FORMULAS
     assert page.handlers == harmless.handlers == [] and page.comments == harmless.comments
     assert all(re.match(r"data:image/(svg\+xml|png);base64,[\w+/=]*$|#[\w-]*$", target) for target in page.targets)
     assert [kind for kind, _ in page.scripts] == [kind for kind, _ in harmless.scripts]
