@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The two commands of the README, on a fresh machine with Python 3.11 or 3.12 and nothing else:
 #   launch/local.sh demo [flags]   the whole method in miniature; results in runs/demo
-#   launch/local.sh test [flags]   the tests (flags go to pytest)
+#   launch/local.sh test [flags]   the tests, on up to four cores (flags go to pytest; -n 0 for one process)
 # The first run makes .venv and installs into it (never into the system's Python); later runs use it again.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -50,5 +50,5 @@ export JAX_PLATFORMS=${JAX_PLATFORMS:-cpu}
 export GLIBC_TUNABLES=${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}
 case "$job" in
   demo) exec .venv/bin/libra demo --workdir=runs/demo "$@" ;;
-  test) exec .venv/bin/python -m pytest -q "$@" ;;
+  test) exec .venv/bin/python -m pytest -q -n auto --maxprocesses=4 "$@" ;;
 esac

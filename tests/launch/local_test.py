@@ -47,8 +47,9 @@ def local(shell, outline):
 def test_the_second_run_installs_nothing_and_the_flags_go_through(local):
     calls, _ = local("test", "-k", "x")
     assert len(calls) == 2 and "pip install" in calls[0] and "-e .[dev]" in calls[0]
-    assert calls[1] == "python -m pytest -q -k x [cpu]"
-    assert [call.split(" [")[0] for call in local("test")[0]] == ["python -m pytest -q"]
+    assert calls[1] == "python -m pytest -q -n auto --maxprocesses=4 -k x [cpu]"
+    assert [call.split(" [")[0] for call in local("test")[0]] == [
+        "python -m pytest -q -n auto --maxprocesses=4"]
     calls, _ = local("demo", "--config.seed=3")  # the tests' environment serves the demo too
     assert calls == ["libra demo --workdir=runs/demo --config.seed=3 [cpu]"]
 
