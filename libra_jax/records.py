@@ -61,6 +61,17 @@ def example_id(rollout: Rollout | VerifiedRollout) -> str:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class HumanLabel:
+    """What a person said of one rollout, named by its key. `correct` None: the person could not tell."""
+
+    problem_id: str
+    policy: str
+    sample: int
+    correct: bool | None
+    note: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class JudgingExample:
     """A judging question; the judge sees `question` and `response` alone.
 
