@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from libra_jax.judging import v2v
+from libra_jax.judging import questions, v2v
 from libra_jax.judging.v2v import V2VConfig
 from libra_jax.records import Problem, VerifiedRollout
 
@@ -190,7 +190,7 @@ TEXT = ("Natalia sold clips to 48 of her friends in April, and then she sold hal
     ("What is 1 + 2?", True),
 ])
 def test_contaminated(question, near):
-    assert v2v.contaminated({"x": question}, [TEXT, "what is 1+2?"]) == ({"x"} if near else set())
+    assert questions.contaminated({"x": question}, [TEXT, "what is 1+2?"]) == ({"x"} if near else set())
 
 
 def test_contaminated_questions_lose_their_responses():
