@@ -98,9 +98,8 @@ def curate(problems: Mapping[str, Problem], rollouts: Iterable[VerifiedRollout],
     `choose` says. Questions near `bench_questions` lose all responses.
     """
     groups: dict[str, dict[str, tuple[Problem, list[VerifiedRollout]]]] = collections.defaultdict(dict)
-    total = unknown = 0
+    unknown = 0
     for rollout in rollouts:
-        total += 1
         if problem := problems.get(rollout.problem_id):
             same = groups[question_key(problem.question)]
             same.setdefault(problem.id, (problem, []))[1].append(rollout)
@@ -110,10 +109,10 @@ def curate(problems: Mapping[str, Problem], rollouts: Iterable[VerifiedRollout],
     parts = [of_question(same.values(), config, index) for same in groups.values()]
     examples = {row: example for part in parts for row, example in part.examples.items()}
     tallies = tuple(sorted(tally for part in parts for tally in part.tallies))
-    rows, removed = choose(examples, tallies, {row.problem_id: example.question for row, example in examples.items()},
-                           config)
-    removed = sum((part.removed for part in parts), removed + collections.Counter({"problem unknown": unknown}))
-    return Curated(examples=tuple(examples[row] for row in rows), table=table(total, removed, config), tallies=tallies)
+    removed = sum((part.removed for part in parts), collections.Counter({"problem unknown": unknown}))
+    rows, table = choose(examples, tallies, {row.problem_id: example.question for row, example in examples.items()},
+                         removed, config)
+    return Curated(examples=tuple(examples[row] for row in rows), table=table, tallies=tallies)
 
 
 def question_key(question: str) -> str:
@@ -160,17 +159,17 @@ def of_question(group: Iterable[tuple[Problem, Iterable[VerifiedRollout]]], conf
     return Part(examples={row: _example(row, *by_id[row.id][1:]) for row in rows}, tallies=tallies, removed=removed)
 
 
-def choose(rows: Iterable[Row], tallies: Iterable[Tally], texts: Mapping[str, str], config: V2VConfig
-           ) -> tuple[list[Row], collections.Counter]:
-    """Applies the rules that look at the whole set; returns the rows that stay, in hash order, and removed by rule.
+def choose(rows: Iterable[Row], tallies: Iterable[Tally], texts: Mapping[str, str], removed: Mapping[str, int],
+           config: V2VConfig) -> tuple[list[Row], tuple[tuple[str, int, int], ...]]:
+    """Applies the rules that look at the whole set; returns the rows that stay, in hash order, and the whole table.
 
-    `texts`: the questions by problem. Removes, in order: a response whose id is that of another problem's response,
-    problems near one that stays, problems outside the bands, problems over the limit of their band, and what is in
-    surplus within a (source, policy), from the problems that have the most first. Balancing may leave a problem with
-    one kind; it then goes too, and balancing starts again, until both hold.
+    `texts`: the questions by problem; `removed`: responses by rule, before these. Removes, in order: responses whose id
+    is that of another problem's response, problems near one that stays, problems outside the bands, problems over the
+    limit of their band, and what is in surplus within a (source, policy), from the problems that have the most first.
+    Balancing may leave a problem with one kind; it then goes too, and balancing starts again, until both hold.
     """
-    items = sorted(rows)
-    removed: collections.Counter = collections.Counter()
+    items, removed = sorted(rows), collections.Counter(removed)
+    total = len(items) + removed.total()
 
     def left(rule: str, some: list[Row]) -> list[Row]:
         removed[rule] += len(items) - len(some)
@@ -194,7 +193,11 @@ def choose(rows: Iterable[Row], tallies: Iterable[Tally], texts: Mapping[str, st
         items, surplus, one_kind = balance.even(items, config.both_kinds)
         removed["balance of source and policy"] += surplus
         removed["one kind after balancing"] += one_kind
-    return items, removed
+    table = []
+    for rule in rules(config):
+        total -= removed[rule]
+        table.append((rule, removed[rule], total))
+    return items, tuple(table)
 
 
 def rules(config: V2VConfig) -> tuple[str, ...]:
@@ -212,15 +215,6 @@ def rules(config: V2VConfig) -> tuple[str, ...]:
     )
 
 
-def table(total: int, removed: Mapping[str, int], config: V2VConfig) -> tuple[tuple[str, int, int], ...]:
-    """(rule, removed, left) of every rule in force, from the `total` responses on."""
-    lines = []
-    for rule in rules(config):
-        total -= removed.get(rule, 0)
-        lines.append((rule, removed.get(rule, 0), total))
-    return tuple(lines)
-
-
 def split(
     problems: Iterable[Problem], bench_fraction: float, seed: int
 ) -> tuple[dict[str, Problem], dict[str, Problem]]:
@@ -233,12 +227,16 @@ def split(
         raise ValueError(f"bench_fraction={bench_fraction}: expected a share between 0 and 1")
     sides: tuple[dict[str, Problem], dict[str, Problem]] = ({}, {})
     for problem in problems:
-        share = int(_hash(seed, "split", _normal(problem.question).casefold()), 16) / 16**16
         known = sides[0].get(problem.id) or sides[1].get(problem.id)
         if known not in (None, problem):
             raise ValueError(f"two different problems have the id {problem.id!r}; give each its own id")
-        sides[share < bench_fraction][problem.id] = problem
+        sides[in_bench(problem.question, bench_fraction, seed)][problem.id] = problem
     return sides
+
+
+def in_bench(question: str, bench_fraction: float, seed: int) -> bool:
+    """Which side of `split` a question is on."""
+    return int(_hash(seed, "split", _normal(question).casefold()), 16) / 16**16 < bench_fraction
 
 
 def _hash(*parts: object) -> str:

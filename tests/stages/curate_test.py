@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -35,7 +36,7 @@ def make_inputs(folder, *, num_problems=300, seed=0):
     lines.append(lines[0].replace('"p0"', '"nowhere"'))
     records.write(folder / "problems.jsonl", problems)
     (folder / "verified.jsonl").write_text("\n".join(lines) + "\n")
-    return curate.Config(problems=str(folder / "problems.jsonl"), rollouts=str(folder / "verified.jsonl"),
+    return curate.Config(problems=(str(folder / "problems.jsonl"),), rollouts=(str(folder / "verified.jsonl"),),
                          bench_fraction=0.3)
 
 
@@ -67,7 +68,7 @@ def test_files_and_card(tmp_path, capsys):
 def test_a_changed_input_changes_the_card(tmp_path):
     config = make_inputs(tmp_path)
     before = curate.run(config, tmp_path / "out")["inputs"]
-    with open(config.rollouts, "a") as file:
+    with open(config.rollouts[0], "a") as file:
         file.write("\n")
     after = curate.run(config, tmp_path / "out")["inputs"]
     assert before["problems"] == after["problems"] and before["rollouts"] != after["rollouts"]
@@ -97,7 +98,7 @@ def test_killed_at_random_moments_it_ends_in_the_same_bytes(tmp_path):
     config = make_inputs(tmp_path, num_problems=800)
     curate.run(config, tmp_path / "whole")
     command = [sys.executable, "-m", "libra_jax.stages.curate", f"--workdir={tmp_path / 'killed'}",
-               f"--config.problems={config.problems}", f"--config.rollouts={config.rollouts}",
+               f"--config.problems={config.problems[0]}", f"--config.rollouts={config.rollouts[0]}",
                "--config.bench_fraction=0.3"]
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, sys.path)))
     start = time.monotonic()
@@ -107,8 +108,7 @@ def test_killed_at_random_moments_it_ends_in_the_same_bytes(tmp_path):
     rng, killed = random.Random(0), 0
     for number in range(6):
         if number % 2:  # half of the kills meet an empty folder, half a finished one
-            for file in (tmp_path / "killed").iterdir():
-                file.unlink()
+            shutil.rmtree(tmp_path / "killed")
         process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
         time.sleep(took * rng.uniform(0.2, 1.0))
         process.send_signal(signal.SIGKILL)
