@@ -1,4 +1,4 @@
-"""The house's floors: a module imports floors below its own, never a sibling room, and TensorFlow and Apache Beam in data/ alone.
+"""The house's floors: a module imports floors below its own, never a sibling room; TensorFlow and Beam in data/ alone.
 
 Its own walk over the syntax trees, so that imports inside functions and under TYPE_CHECKING count too.
 """
