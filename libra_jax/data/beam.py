@@ -5,7 +5,7 @@
                                         +--examples----------------------> keep <----+ --by hash range--> sorted shards
 
 What `of_question` compares a question with (the questions of the bench) and what `choose` keeps are side inputs. Texts
-of responses stay with the workers; questions and rows (a hundred bytes a response) fit one. Imports Beam when called.
+of responses stay with the workers; questions and rows (half a kilobyte a response) fit one. Imports Beam when called.
 """
 
 from __future__ import annotations

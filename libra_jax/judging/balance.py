@@ -1,7 +1,7 @@
 """Which responses stay, decided on rows without texts: kinds, caps, bands of difficulty, balance of source and policy.
 
-A row is a hundred bytes, so that what needs a whole set at once fits one machine where the responses themselves do not.
-Rows sort by a hash of their content; every function gives the same for any order of equal rows, or takes them sorted.
+A row is half a kilobyte of memory, so that what needs a whole set at once fits one machine where the responses do not.
+Rows sort by a hash of their content. The rows that a function takes are sorted and have different ids.
 """
 
 from __future__ import annotations
@@ -45,19 +45,19 @@ def both_kinds(rows: Iterable[Row]) -> list[Row]:
 
 
 def cap(rows: Sequence[Row], limit: int) -> list[Row]:
-    """At most `limit` of the sorted `rows` of each problem, policies taking turns and both kinds alike."""
+    """At most `limit` rows of each problem, policies taking turns and both kinds alike."""
     ranks = _ranks(rows)
     taken: collections.Counter = collections.Counter()
     kept = set()
-    for row in sorted(rows, key=lambda row: ranks[row]):
+    for row in sorted(rows, key=lambda row: ranks[row.id]):
         if taken[row.problem_id] < limit:
             taken[row.problem_id] += 1
-            kept.add(row)
-    return [row for row in rows if row in kept]
+            kept.add(row.id)
+    return [row for row in rows if row.id in kept]
 
 
-def _ranks(rows: Sequence[Row]) -> dict[Row, int]:
-    """Place of each row among its problem's rows of its kind, policies taking turns; 0 is kept longest."""
+def _ranks(rows: Sequence[Row]) -> dict[str, int]:
+    """Place of each row (by id) among its problem's rows of its kind, policies taking turns; 0 is kept longest."""
     turns: collections.Counter = collections.Counter()
     places: collections.Counter = collections.Counter()
     order = []
@@ -68,7 +68,7 @@ def _ranks(rows: Sequence[Row]) -> dict[Row, int]:
     ranks = {}
     for _, row in sorted(order, key=lambda pair: pair[0]):  # stable, so hash order within a turn
         kind = (row.problem_id, row.correct)
-        ranks[row] = places[kind]
+        ranks[row.id] = places[kind]
         places[kind] += 1
     return ranks
 
@@ -117,7 +117,7 @@ def over_limit(band_of: Mapping[str, int], limit: int, even: bool) -> set[str]:
 def even(rows: Sequence[Row], keep_both_kinds: bool) -> tuple[list[Row], int, int]:
     """As many correct as incorrect rows within each (source, policy), and if so wished problems of both kinds only.
 
-    Returns (sorted rows, removed as surplus, removed because a problem was left with one kind).
+    Returns (rows, removed as surplus, removed because a problem was left with one kind).
     """
     surplus = one_kind = 0
     while True:
@@ -155,5 +155,5 @@ def _even(rows: Sequence[Row]) -> list[Row]:
                 heapq.heapreplace(heap, (now, heap[0][1]))
             row = surplus[heapq.heappop(heap)[1]]
             counts[row.problem_id, kind] -= 1
-            gone.add(row)
-    return [row for row in rows if row not in gone]
+            gone.add(row.id)
+    return [row for row in rows if row.id not in gone]

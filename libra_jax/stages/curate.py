@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import itertools
 import json
 import pathlib
 import shlex
@@ -27,6 +28,7 @@ from libra_jax.judging.v2v import V2VConfig
 from libra_jax.records import JudgingExample, Problem, VerifiedRollout
 
 SIDES = beam.SIDES
+PARTS = "curate.partial"  # a folder of the workdir, while it works
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,10 +63,9 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
     such file.
     """
     runs.need(config, "problems", "rollouts")
-    config = dataclasses.replace(config, problems=tuple(sorted(set(config.problems))),
-                                 rollouts=tuple(sorted(set(config.rollouts))))
+    config = dataclasses.replace(config, problems=_sorted(config.problems), rollouts=_sorted(config.rollouts))
     workdir = pathlib.Path(workdir)
-    parts = workdir / "parts"
+    parts = workdir / PARTS
     for name in ("card.json", "card.md", "problems.rejected.jsonl", "rollouts.rejected.jsonl"):
         (workdir / name).unlink(missing_ok=True)
     shutil.rmtree(parts, ignore_errors=True)
@@ -77,7 +78,7 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
     broken = {name: _gather(name, parts, workdir) for name in ("problems", "rollouts")}
     card = {
         "config": _shown(config),
-        "command": command(config),
+        "command": _command(config),
         "inputs": inputs,
         "outputs": {f"{name}.jsonl": runs.fingerprint(workdir / f"{name}.jsonl") for name in SIDES},
         "licences": licences,
@@ -99,7 +100,7 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
 
 def _here(config: Config, sides: Mapping[str, dict[str, Problem]], workdir: pathlib.Path) -> tuple[dict, int]:
     """Writes both sets; returns their counts, and the number of rollouts of unknown problems."""
-    rollouts = _read(config.rollouts, VerifiedRollout, _asides(config.rollouts, "rollouts", workdir / "parts"))
+    rollouts = _read(config.rollouts, VerifiedRollout, _asides(config.rollouts, "rollouts", workdir / PARTS))
     held_out = [problem.question for problem in sides["bench"].values()]
     counts = {}
     for name, problems in sides.items():
@@ -113,7 +114,7 @@ def _here(config: Config, sides: Mapping[str, dict[str, Problem]], workdir: path
 
 def _under_beam(config: Config, sides: Mapping[str, dict[str, Problem]], workdir: pathlib.Path) -> tuple[dict, int]:
     """As `_here`, by a pipeline."""
-    parts = workdir / "parts"
+    parts = workdir / PARTS
     asides = _asides(config.rollouts, "rollouts", parts)
     beam.curate(config.problems, list(zip(config.rollouts, map(str, asides), strict=True)), config.v2v,
                 config.bench_fraction, parts, config.beam)
@@ -144,9 +145,20 @@ def _gather(role: str, parts: pathlib.Path, workdir: pathlib.Path) -> list[str]:
     return [f"{note['file']}:{note['line']}: {note['error']}" for note in notes]
 
 
-def _fingerprints(paths: Iterable[str]) -> list[dict[str, str]]:
-    found = [(pathlib.Path(path).name, runs.fingerprint(pathlib.Path(path))) for path in paths]
-    return [{"file": name, "sha256": digest} for name, digest in sorted(found)]
+def _sorted(paths: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted({str(pathlib.Path(path)) for path in paths}))
+
+
+def _names(paths: Sequence[str]) -> list[str]:
+    """The files' names, with as many of their folders as tell them apart."""
+    parts = [pathlib.Path(path).parts for path in paths]
+    depth = next(depth for depth in itertools.count(1) if len({each[-depth:] for each in parts}) == len(parts))
+    return ["/".join(each[-depth:]) for each in parts]
+
+
+def _fingerprints(paths: Sequence[str]) -> list[dict[str, str]]:
+    return [{"file": name, "sha256": runs.fingerprint(pathlib.Path(path))}
+            for name, path in zip(_names(paths), paths, strict=True)]
 
 
 def _licences(given: Sequence[str], problems: Iterable[Problem]) -> dict[str, str]:
@@ -164,23 +176,23 @@ def _licences(given: Sequence[str], problems: Iterable[Problem]) -> dict[str, st
 
 
 def _shown(config: Config) -> dict:
-    """The config that the card tells: names of files without folders, and not where it ran, which changes nothing."""
-    names = {role: tuple(sorted(pathlib.Path(path).name for path in getattr(config, role)))
-             for role in ("problems", "rollouts")}
+    """The config that the card tells: files by name, and not where it ran, which changes nothing."""
+    names = {role: tuple(_names(getattr(config, role))) for role in ("problems", "rollouts")}
     shown = json.loads(configs.to_json(dataclasses.replace(config, **names)))
     del shown["beam"]
     return shown
 
 
-def command(config: Config) -> str:
-    """The command that makes this card again, from files of these names: what differs from the defaults."""
+def _command(config: Config) -> str:
+    """The command that makes this card again from files of these names, with what differs from the defaults."""
     words = ["libra", "curate", "--workdir=DIR"]
-    for path in configs.field_paths(Config()):
-        value, default = _shown(config), _shown(Config())
+    shown, default = _shown(config), configs.to_json(Config())
+    for path in configs.field_paths(config):
         if path != "beam":
+            value, usual = shown, json.loads(default)
             for name in path.split("."):
-                value, default = value[name], default[name]
-            if value != default:
+                value, usual = value[name], usual[name]
+            if value != usual:
                 text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
                 words.append(shlex.quote(f"--config.{path}={text}"))
     return " ".join(words)

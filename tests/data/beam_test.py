@@ -62,7 +62,7 @@ def test_the_bytes_of_the_plain_path(options, workers, tmp_path):
     assert idle <= {"problem unknown", "id of another problem's", "one kind after balancing"}
     assert curate.run(dataclasses.replace(config, beam=options), tmp_path / "beam") == plain
     assert outputs(tmp_path / "beam") == outputs(tmp_path / "plain")
-    assert not (tmp_path / "beam/parts").exists()
+    assert not (tmp_path / "beam/curate.partial").exists()
 
 
 def test_any_sharding_gives_the_same_sets(workers, tmp_path):

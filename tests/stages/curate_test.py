@@ -110,7 +110,8 @@ def test_neither_files_nor_their_order_nor_that_of_lines_change_the_sets(tmp_pat
     made = curate.run(several, tmp_path / "several")
     for name in ("train.jsonl", "bench.jsonl"):
         assert (tmp_path / "several" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
-    assert made["broken_lines"] == card["broken_lines"] and len(made["inputs"]["rollouts"]) == 3
+    assert made["broken_lines"] == card["broken_lines"]
+    assert [each["file"] for each in made["inputs"]["rollouts"]] == [f"{n}/rollouts.jsonl" for n in range(3)]
     turned = dataclasses.replace(several, problems=several.problems[::-1], rollouts=several.rollouts[1:] + (
         several.rollouts[:1] * 2))
     curate.run(turned, tmp_path / "turned")
