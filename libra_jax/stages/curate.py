@@ -1,4 +1,4 @@
-"""V2V: verified rollouts become judging sets, train.jsonl and bench.jsonl, of disjoint problems.
+r"""V2V: verified rollouts become judging sets, train.jsonl and bench.jsonl, of disjoint problems.
 
     libra curate --workdir=DIR --config.problems=problems.jsonl --config.rollouts=verified.jsonl
     libra curate --workdir=DIR --config.problems=A.jsonl,B.jsonl --config.rollouts=A/verified.jsonl,B/verified.jsonl \

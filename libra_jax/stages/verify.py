@@ -1,9 +1,10 @@
-"""Decides rollouts by rules, then by a model, then by people: Rollout -> VerifiedRollout.
+r"""Decides rollouts by rules, then by a model, then by people: Rollout -> VerifiedRollout.
 
     libra verify --workdir=DIR --config.problems=problems.jsonl --config.rollouts=rollouts.jsonl
     libra verify --workdir=DIR --config.format=gsm8k_gpt3 --config.rollouts=gsm8k_gpt3_solutions.jsonl.gz
     libra verify --workdir=DIR --config.format=math_qwen --config.rollouts=math_qwen2.5_math.jsonl.gz
-    libra verify ... --config.model=judgements.jsonl --config.human=labels.jsonl
+    libra verify --workdir=DIR --config.problems=problems.jsonl --config.rollouts=rollouts.jsonl \
+        --config.model=judgements.jsonl --config.human=labels.jsonl
 
 Writes verified.jsonl, undecided.jsonl (what is left, as questions for `libra judge`, whose judgements --config.model
 takes in another workdir) and summary.json, with counts by tier; of a published file also problems.jsonl,
