@@ -36,6 +36,8 @@ setup(
     ],
     extras_require={
         "data": DATA,
+        # Beam holds protobuf below 7, and sentencepiece 0.2.3 was generated for 7.
+        "beam": ["apache-beam>=2.77,<3", "sentencepiece<0.2.3"],
         "tpu": ["jax[tpu]>=0.10,<0.11"],
         "dev": [
             *DATA,

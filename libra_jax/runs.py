@@ -93,13 +93,15 @@ class Reader:
 def claim(note: pathlib.Path, config: Any, *, inputs: Sequence[str]) -> None:
     """Notes in `note` from what its neighbours are made: `config`, and fingerprints of the inputs.
 
-    `inputs` names the fields of the config that are paths: what lies there counts, not the path; so it does where a
-    field names a Python file. ValueError when the note of an earlier run says otherwise.
+    `inputs` names the fields of the config that are paths or tuples of paths: what lies there counts, not the path; so
+    it does where a field names a Python file. ValueError when the note of an earlier run says otherwise.
     """
-    now = json.loads(json.dumps(dataclasses.asdict(config)))  # tuples as the note gives them back
-    now |= {name: fingerprint(pathlib.Path(now[name])) for name in inputs if now[name]}
-    now |= {name: fingerprint(pathlib.Path(value)) for name, value in now.items()
-            if isinstance(value, str) and value.endswith(".py")}
+    now = json.loads(json.dumps(dataclasses.asdict(config)))  # as the note gives it back: lists for tuples
+    for name, value in now.items():
+        if name in inputs and isinstance(value, list):
+            now[name] = [fingerprint(pathlib.Path(path)) for path in value]
+        elif value and (name in inputs or (isinstance(value, str) and value.endswith(".py"))):
+            now[name] = fingerprint(pathlib.Path(value))
     if note.exists() and (before := json.loads(note.read_text(encoding="utf-8"))) != now:
         old, new = _flat(before), _flat(now)
         name = next(name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name))

@@ -1,24 +1,34 @@
-"""V2V: verified rollouts become judging sets, train.jsonl and bench.jsonl, of disjoint problems.
+r"""V2V: verified rollouts become judging sets, train.jsonl and bench.jsonl, of disjoint problems.
 
     libra curate --workdir=DIR --config.problems=problems.jsonl --config.rollouts=verified.jsonl
+    libra curate --workdir=DIR --config.problems=A.jsonl,B.jsonl --config.rollouts=A/verified.jsonl,B/verified.jsonl \
+        --config.licences=gsm8k=MIT,math=MIT --config.v2v.bands=0.2,0.8
 
-Prints what each rule removed, and writes it with counts and the hashes of its inputs to card.json. The output is a
-function of the inputs' records and the config: order, interruptions and the machine change nothing.
+Prints what each rule removed, and writes the data card: card.json, and card.md to read. The output is a function of the
+inputs' records and the config: order, interruptions and the machine change nothing.
 """
 
 from __future__ import annotations
 
-import collections
 import dataclasses
-import hashlib
+import difflib
+import itertools
+import json
 import pathlib
-from collections.abc import Sequence
+import shlex
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
 
 from libra_jax import config as configs
-from libra_jax import records
+from libra_jax import records, runs
+from libra_jax.data import beam
+from libra_jax.judging import card as cards
 from libra_jax.judging import v2v
 from libra_jax.judging.v2v import V2VConfig
 from libra_jax.records import JudgingExample, Problem, VerifiedRollout
+
+SIDES = beam.SIDES
+PARTS = "curate.partial"  # a folder of the workdir, while it works
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,95 +36,166 @@ class Config:
     """What is curated, and how.
 
     Attributes:
-      problems: JSON lines of Problem.
-      rollouts: JSON lines of VerifiedRollout, as `libra verify` writes them.
+      problems: files of JSON lines of Problem.
+      rollouts: files of JSON lines of VerifiedRollout, as `libra verify` writes them.
       bench_fraction: share of the questions held out for the bench.
       v2v: the rules.
+      licences: of the sources, for the card, each as SOURCE=LICENCE; the others are "unknown".
+      beam: options of an Apache Beam pipeline, such as runner=DirectRunner,direct_num_workers=2, which then makes the
+        same bytes; its workers must see `workdir` and the inputs. Empty: this process alone, without Beam.
     """
 
-    problems: str = ""
-    rollouts: str = ""
+    problems: tuple[str, ...] = ()
+    rollouts: tuple[str, ...] = ()
     bench_fraction: float = 0.2
     v2v: V2VConfig = V2VConfig()
+    licences: tuple[str, ...] = ()
+    beam: tuple[str, ...] = ()
 
 
 def run(config: Config, workdir: pathlib.Path) -> dict:
-    """Writes train.jsonl, bench.jsonl and then card.json to `workdir`, each whole or not at all; returns the card.
+    """Writes train.jsonl, bench.jsonl, card.md and then card.json to `workdir`, each whole or not at all; returns the
+    card.
 
     Broken input lines are set aside in problems.rejected.jsonl and rollouts.rejected.jsonl in `workdir` and counted in
     the card, which is written last: without it the others are of an unfinished run. Raises ValueError for a missing
-    path in the config or one problem id with two contents, FileNotFoundError for no such file.
+    path in the config, one problem id with two contents, or the licence of an unknown source; FileNotFoundError for no
+    such file.
     """
-    for name in ("problems", "rollouts"):
-        if not getattr(config, name):
-            raise ValueError(f"--config.{name} is empty; expected a file of JSON lines")
+    runs.need(config, "problems", "rollouts")
+    config = dataclasses.replace(config, problems=_sorted(config.problems), rollouts=_sorted(config.rollouts))
     workdir = pathlib.Path(workdir)
-    workdir.mkdir(parents=True, exist_ok=True)
-    for name in ("card.json", "problems.rejected.jsonl", "rollouts.rejected.jsonl"):
+    parts = workdir / PARTS
+    for name in ("card.json", "card.md", "problems.rejected.jsonl", "rollouts.rejected.jsonl"):
         (workdir / name).unlink(missing_ok=True)
-    rejected: dict[str, list[str]] = {"problems": [], "rollouts": []}
-
-    def read(name: str, cls: type) -> list:
-        aside = workdir / f"{name}.rejected.jsonl"
-        return list(records.read(getattr(config, name), cls, rejected=rejected[name], aside=aside))
-
-    train, bench = v2v.split(read("problems", Problem), config.bench_fraction, config.v2v.seed)
-    rollouts = read("rollouts", VerifiedRollout)
-    unknown = sum(rollout.problem_id not in train and rollout.problem_id not in bench for rollout in rollouts)
-    bench_set = v2v.curate(bench, _of(bench, rollouts), config.v2v)
-    train_set = v2v.curate(train, _of(train, rollouts), config.v2v,
-                           bench_questions=[problem.question for problem in bench.values()])
+    shutil.rmtree(parts, ignore_errors=True)
+    parts.mkdir(parents=True)
+    inputs = {name: _fingerprints(getattr(config, name)) for name in ("problems", "rollouts")}
+    problems = _read(config.problems, Problem, _asides(config.problems, "problems", parts))
+    licences = _licences(config.licences, problems)
+    sides = dict(zip(SIDES, v2v.split(problems, config.bench_fraction, config.v2v.seed), strict=True))
+    counts, unknown = (_under_beam if config.beam else _here)(config, sides, workdir)
+    broken = {name: _gather(name, parts, workdir) for name in ("problems", "rollouts")}
     card = {
-        "config": dataclasses.asdict(dataclasses.replace(config, problems=pathlib.Path(config.problems).name,
-                                                         rollouts=pathlib.Path(config.rollouts).name)),
-        "inputs": {name: _sha256(getattr(config, name)) for name in ("problems", "rollouts")},
-        "broken_lines": {name: len(lines) for name, lines in rejected.items()},
+        "config": _shown(config),
+        "command": _command(config),
+        "inputs": inputs,
+        "outputs": {f"{name}.jsonl": runs.fingerprint(workdir / f"{name}.jsonl") for name in SIDES},
+        "licences": licences,
+        "broken_lines": {name: len(lines) for name, lines in broken.items()},
         "rollouts_of_unknown_problems": unknown,
+        **{name: {"problems_given": len(sides[name]), **counts[name]} for name in SIDES},
     }
-    for name, problems, curated in (("train", train, train_set), ("bench", bench, bench_set)):
-        records.write(workdir / f"{name}.jsonl", curated.examples)
-        card[name] = _counts(problems, curated)
-        print(_table(f"{name}: {len(problems)} problems", curated.table))
-    print(f"broken lines set aside: {len(rejected['problems'])} of problems, {len(rejected['rollouts'])} of rollouts; "
+    for name in SIDES:
+        print(cards.rules_table(f"{name}: {len(sides[name])} problems", card[name]["rules"]))
+    print(f"broken lines set aside: {len(broken['problems'])} of problems, {len(broken['rollouts'])} of rollouts; "
           f"rollouts of unknown problems: {unknown}")
-    for line in [*rejected["problems"], *rejected["rollouts"]][:10]:
+    for line in [*broken["problems"], *broken["rollouts"]][:10]:
         print(f"  {line}")
+    shutil.rmtree(parts)
+    records.write_text(workdir / "card.md", cards.markdown(card))
     records.write_json(workdir / "card.json", card)
     return card
 
 
-def _of(problems: dict[str, Problem], rollouts: Sequence[VerifiedRollout]) -> list[VerifiedRollout]:
-    return [rollout for rollout in rollouts if rollout.problem_id in problems]
+def _here(config: Config, sides: Mapping[str, dict[str, Problem]], workdir: pathlib.Path) -> tuple[dict, int]:
+    """Writes both sets; returns their counts, and the number of rollouts of unknown problems."""
+    rollouts = _read(config.rollouts, VerifiedRollout, _asides(config.rollouts, "rollouts", workdir / PARTS))
+    held_out = [problem.question for problem in sides["bench"].values()]
+    counts = {}
+    for name, problems in sides.items():
+        own = [rollout for rollout in rollouts if rollout.problem_id in problems]
+        curated = v2v.curate(problems, own, config.v2v, bench_questions=held_out if name == "train" else ())
+        records.write(workdir / f"{name}.jsonl", curated.examples)
+        counts[name] = cards.counts(curated.examples, curated.table, curated.tallies)
+    known = sides["train"].keys() | sides["bench"].keys()
+    return counts, sum(rollout.problem_id not in known for rollout in rollouts)
 
 
-def _counts(problems: dict[str, Problem], curated: v2v.Curated) -> dict:
-    examples = curated.examples
-    return {
-        "problems_given": len(problems),
-        "problems": len({example.problem_id for example in examples}),
-        "examples": len(examples),
-        "correct": sum(example.correct for example in examples),
-        "by_source": _by(examples, "source"),
-        "by_policy": _by(examples, "policy"),
-        "rules": [{"rule": rule, "removed": removed, "left": left} for rule, removed, left in curated.table],
-    }
+def _under_beam(config: Config, sides: Mapping[str, dict[str, Problem]], workdir: pathlib.Path) -> tuple[dict, int]:
+    """As `_here`, by a pipeline."""
+    parts = workdir / PARTS
+    asides = _asides(config.rollouts, "rollouts", parts)
+    beam.curate(config.problems, list(zip(config.rollouts, map(str, asides), strict=True)), config.v2v,
+                config.bench_fraction, parts, config.beam)
+    for name in sides:
+        shards = sorted(parts.glob(f"{name}-*.jsonl"))
+        records.write(workdir / f"{name}.jsonl",
+                      (example for shard in shards for example in records.read(shard, JudgingExample)))
+    said = {name: json.loads((parts / f"{name}.json").read_text(encoding="utf-8")) for name in (*sides, "unknown")}
+    return {name: said[name] for name in sides}, said["unknown"]
 
 
-def _by(examples: Sequence[JudgingExample], field: str) -> dict[str, dict[str, int]]:
-    counts = collections.Counter((getattr(example, field), example.correct) for example in examples)
-    names = sorted({name for name, _ in counts})
-    return {name: {"correct": counts[name, True], "incorrect": counts[name, False]} for name in names}
+def _asides(paths: Sequence[str], role: str, parts: pathlib.Path) -> list[pathlib.Path]:
+    """Where the broken lines of each file go, until `_gather`."""
+    return [parts / f"{role}-{number:05d}.rejected.jsonl" for number in range(len(paths))]
 
 
-def _table(title: str, table: Sequence[tuple[str, int, int]]) -> str:
-    width = max(len(rule) for rule, _, _ in table)
-    lines = [title, f"  {'rule':<{width}}  removed     left"]
-    return "\n".join(lines + [f"  {rule:<{width}} {removed:8,} {left:8,}" for rule, removed, left in table])
+def _read(paths: Sequence[str], cls: type, asides: Sequence[pathlib.Path]) -> list:
+    return [each for path, aside in zip(paths, asides, strict=True)
+            for each in records.read(path, cls, rejected=[], aside=aside)]
 
 
-def _sha256(path: str) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _gather(role: str, parts: pathlib.Path, workdir: pathlib.Path) -> list[str]:
+    """Joins what was set aside of each file in `workdir`/<role>.rejected.jsonl; returns a line for each."""
+    text = "".join(part.read_text(encoding="utf-8") for part in sorted(parts.glob(f"{role}-*.rejected.jsonl")))
+    if text:
+        records.write_text(workdir / f"{role}.rejected.jsonl", text)
+    notes = [json.loads(line) for line in text.split("\n") if line]
+    return [f"{note['file']}:{note['line']}: {note['error']}" for note in notes]
+
+
+def _sorted(paths: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted({str(pathlib.Path(path)) for path in paths}))
+
+
+def _names(paths: Sequence[str]) -> list[str]:
+    """The files' names, with as many of their folders as tell them apart."""
+    parts = [pathlib.Path(path).parts for path in paths]
+    depth = next(depth for depth in itertools.count(1) if len({each[-depth:] for each in parts}) == len(parts))
+    return ["/".join(each[-depth:]) for each in parts]
+
+
+def _fingerprints(paths: Sequence[str]) -> list[dict[str, str]]:
+    return [{"file": name, "sha256": runs.fingerprint(pathlib.Path(path))}
+            for name, path in zip(_names(paths), paths, strict=True)]
+
+
+def _licences(given: Sequence[str], problems: Iterable[Problem]) -> dict[str, str]:
+    """The licence of every source, "unknown" where none is given."""
+    found = dict.fromkeys(sorted({problem.source for problem in problems}), "unknown")
+    for item in given:
+        source, _, licence = item.rpartition("=")
+        if not source or not licence:
+            raise ValueError(f"--config.licences: {item!r}: expected SOURCE=LICENCE, such as gsm8k=MIT")
+        if source not in found:
+            near = "".join(difflib.get_close_matches(source, found, 1, 0)[:1])
+            raise ValueError(f"--config.licences: no problem is of the source {source!r}; the nearest is {near!r}")
+        found[source] = licence
+    return found
+
+
+def _shown(config: Config) -> dict:
+    """The config that the card tells: files by name, and not where it ran, which changes nothing."""
+    names = {role: tuple(_names(getattr(config, role))) for role in ("problems", "rollouts")}
+    shown = json.loads(configs.to_json(dataclasses.replace(config, **names)))
+    del shown["beam"]
+    return shown
+
+
+def _command(config: Config) -> str:
+    """The command that makes this card again from files of these names, with what differs from the defaults."""
+    words = ["libra", "curate", "--workdir=DIR"]
+    shown, default = _shown(config), configs.to_json(Config())
+    for path in configs.field_paths(config):
+        if path != "beam":
+            value, usual = shown, json.loads(default)
+            for name in path.split("."):
+                value, usual = value[name], usual[name]
+            if value != usual:
+                text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+                words.append(shlex.quote(f"--config.{path}={text}"))
+    return " ".join(words)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -81,8 +81,9 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
         verified += _answers(problems["answered"], str(CHECKPOINT), name, temperature, config.samples, config.seed,
                              workdir / "policies" / name)
     records.write(workdir / "verified.jsonl", verified)
-    card = curate.run(curate.Config(problems=str(problems["answered"]), rollouts=str(workdir / "verified.jsonl"),
-                                    bench_fraction=0.5, v2v=V2VConfig(seed=config.seed)), workdir / "sets")
+    card = curate.run(curate.Config(problems=(str(problems["answered"]),), rollouts=(str(workdir / "verified.jsonl"),),
+                                    bench_fraction=0.5,  # a sum that comes twice is drawn twice, as others are
+                                    v2v=V2VConfig(seed=config.seed, near_questions=True)), workdir / "sets")
     train, bench = str(workdir / "sets/train.jsonl"), str(workdir / "sets/bench.jsonl")
     say(2, "the base judge is measured", start)
     judged = {"base, no thought": _judge(config, "base, no thought", CHECKPOINT, bench, workdir / "bench/unthinking",

@@ -1,14 +1,16 @@
-"""Decides rollouts by rules: Rollout -> VerifiedRollout, with agreement where labels were published.
+r"""Decides rollouts by rules, then by a model, then by people: Rollout -> VerifiedRollout.
 
     libra verify --workdir=DIR --config.problems=problems.jsonl --config.rollouts=rollouts.jsonl
     libra verify --workdir=DIR --config.format=gsm8k_gpt3 --config.rollouts=gsm8k_gpt3_solutions.jsonl.gz
     libra verify --workdir=DIR --config.format=math_qwen --config.rollouts=math_qwen2.5_math.jsonl.gz
     libra verify --workdir=DIR --config.problems=problems.jsonl --config.rollouts=rollouts.jsonl \
-        --config.criteria=FILE.py --config.checklist.required=ONE,TWO --config.checklist.advisory=THREE
+        --config.criteria=FILE.py --config.checklist.required=ONE,TWO --config.checklist.advisory=THREE \
+        --config.model=judgements.jsonl --config.human=labels.jsonl
 
-Writes verified.jsonl and summary.json; of a published file also problems.jsonl, disagreements.jsonl and, where a reward
-model scored its responses, scores.jsonl; with other criteria than the final answer also findings.jsonl. A killed run
-goes on where it stopped and ends with the same bytes.
+Writes verified.jsonl, undecided.jsonl (what is left, as questions for `libra judge`, whose judgements --config.model
+takes in another workdir) and summary.json, with counts by tier; of a published file also problems.jsonl,
+disagreements.jsonl and, where a reward model scored its responses, scores.jsonl; with other criteria than the final
+answer also findings.jsonl. A killed run goes on where it stopped and ends with the same bytes.
 """
 
 from __future__ import annotations
@@ -27,8 +29,8 @@ from typing import Literal
 
 from libra_jax import config as configs
 from libra_jax import records, runs
-from libra_jax.records import Problem, Rollout, Score, VerifiedRollout
-from libra_jax.verify import criteria, equal, extract
+from libra_jax.records import HumanLabel, Judgement, JudgingExample, Problem, Rollout, Score, VerifiedRollout, example_id
+from libra_jax.verify import criteria, equal, extract, tiers
 from libra_jax.verify.criteria import Checklist
 
 
@@ -45,6 +47,9 @@ class Config:
       timeout: seconds a pair, or a criterion on a response, may take before it is undecided.
       criteria: a Python file with CRITERIA, a dictionary of functions (verify/criteria.py); your own trusted code.
       checklist: the criteria that decide, and those that are evidence alone.
+      model: files of Judgement on the examples of an undecided.jsonl; they decide what the rules leave undecided.
+      model_agreement: share of a response's votes, above 0.5, that must say the same; unparsed votes count as votes.
+      human: files of HumanLabel, which win over rules and model.
     """
 
     rollouts: str = ""
@@ -54,6 +59,13 @@ class Config:
     timeout: float = 5.0
     criteria: str = ""
     checklist: Checklist = Checklist()
+    model: tuple[str, ...] = ()
+    model_agreement: float = 0.75
+    human: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        if not 0.5 < self.model_agreement <= 1:
+            raise ValueError(f"model_agreement={self.model_agreement}: expected a share above 0.5, up to 1")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,6 +85,15 @@ class Disagreement:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Tiers:
+    """What stands over the rules: votes by example id, labels as given, and people's words made of them."""
+
+    votes: dict[str, collections.Counter]
+    labels: tuple[HumanLabel, ...]
+    words: dict[tuple[str, str, int], tiers.Word]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Published:
     """A published file: its problems, and its responses with their labels; `references` as published, by problem.
 
@@ -89,9 +110,10 @@ class Published:
 def run(config: Config, workdir: pathlib.Path) -> dict:
     """Writes the decisions to `workdir`; returns counts, and the agreement with published labels.
 
-    Broken lines are set aside in problems.rejected.jsonl and rollouts.rejected.jsonl of `workdir` and counted. A
-    rollout of an unknown problem, or of one without an answer, is undecided and counted. Raises ValueError for a
-    missing path in the config, or when what an earlier, killed run left is of another config or input.
+    Broken lines are set aside in NAME.rejected.jsonl of `workdir` (problems, rollouts, model.NUMBER, human.NUMBER) and
+    counted. A rollout of an unknown problem, or of one without an answer, is undecided by rules and counted. Labels of
+    rollouts that are not there are counted and go to human.unknown.jsonl. Raises ValueError for a missing path in the
+    config, or when what an earlier, killed run left is of another config or input.
     """
     runs.need(config, "rollouts", *(["problems"] if config.format == "records" else []))
     workdir.mkdir(parents=True, exist_ok=True)
@@ -111,11 +133,13 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
         records.write(workdir / "problems.jsonl", problems.values())
         if published.scores:
             records.write(workdir / "scores.jsonl", (
-                Score(example_id=records.example_id(each), score=score)
+                Score(example_id=example_id(each), score=score)
                 for each, score in zip(published.rollouts, published.scores, strict=True)))
-    counts = _verify(config, workdir, problems, given, total)
-    summary = {"rollouts": counts.total(), "broken_lines": len(rejected),
-               **{name: counts[name] for name in ("correct", "incorrect", "undecided")}}
+    labels = tuple(_each(config.human, HumanLabel, "human", workdir, rejected))
+    above = Tiers(votes=tiers.votes(_each(config.model, Judgement, "model", workdir, rejected)), labels=labels,
+                  words=tiers.words(labels))
+    _verify(config, workdir, problems, given, total, above)
+    summary = _summary(config, workdir, problems, above, rejected)
     if not config.checklist.plain:
         summary["criteria"] = criteria.count(records.read(workdir / "findings.jsonl", criteria.Checked))
     if published:
@@ -127,20 +151,25 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
     return summary
 
 
+def _each(paths: Sequence[str], cls: type, name: str, workdir: pathlib.Path, rejected: list[str]) -> Iterator:
+    for number, path in enumerate(paths):
+        yield from records.read(path, cls, rejected=rejected, aside=workdir / f"{name}.{number}.rejected.jsonl")
+
+
 def _verify(config: Config, workdir: pathlib.Path, problems: dict[str, Problem],
-            given: Iterator[Rollout], total: int) -> collections.Counter:
-    """Writes verified.jsonl, streaming; `total` is for progress. Returns counts by decision."""
+            given: Iterator[Rollout], total: int, above: Tiers) -> None:
+    """Writes verified.jsonl, streaming; `total` is for progress."""
     criteria.load(config.checklist.names, config.criteria)  # says what is wrong before anything is written
     same = dataclasses.replace(config, num_workers=0)  # which changes no result
-    inputs = ("rollouts", "problems") if config.problems else ("rollouts",)
+    inputs = ("rollouts", "problems", "model", "human")
     out = runs.resume(workdir / "verified.jsonl", VerifiedRollout, same, inputs=inputs)
     found = None if config.checklist.plain else records.Appender(workdir / "findings.jsonl", criteria.Checked)
-    counts = collections.Counter(_name(record.correct) for record in out.done)
+    undecided = sum(record.correct is None for record in out.done)
     skip = min(len(out.done), len(found.done)) if found else len(out.done)
     rest = itertools.islice(given, skip, None)
     if out.finished:
         collections.deque(rest, maxlen=0)  # broken lines are counted again
-        return counts
+        return
     progress = _Progress(total - skip)
     decided = criteria.decide(rest, problems, config.checklist, file=config.criteria,
                               num_workers=config.num_workers or os.cpu_count(), timeout=config.timeout)
@@ -148,14 +177,51 @@ def _verify(config: Config, workdir: pathlib.Path, problems: dict[str, Problem],
         if found and place >= len(found.done):
             found.append(criteria.checked(each, findings))
         if place >= len(out.done):
-            out.append(VerifiedRollout(**dataclasses.asdict(each), correct=correct, decided_by="rule", why=why))
-            counts[_name(correct)] += 1
-        progress.step(counts["undecided"])
+            record = VerifiedRollout(**dataclasses.asdict(each), correct=correct, decided_by="rule", why=why)
+            record = tiers.decide(record, above.votes.get(example_id(each)), above.words.get(tiers.key(each)),
+                                  config.model_agreement)
+            out.append(record)
+            undecided += record.correct is None
+        progress.step(undecided)
     if found:
         found.finish()
     out.finish()
-    progress.end(counts["undecided"])
-    return counts
+    progress.end(undecided)
+
+
+def _summary(config: Config, workdir: pathlib.Path, problems: dict[str, Problem], above: Tiers,
+             rejected: Sequence[str]) -> dict:
+    """Writes undecided.jsonl, and human.unknown.jsonl if need be; returns counts of verified.jsonl, also by tier."""
+    counts: collections.Counter = collections.Counter()
+    unseen, unmet = set(above.votes), set(above.words)
+
+    def left() -> Iterator[JudgingExample]:
+        for each in records.read(workdir / "verified.jsonl", VerifiedRollout):
+            counts[each.decided_by, each.correct] += 1
+            unseen.discard(example_id(each))
+            unmet.discard(tiers.key(each))
+            if each.correct is None and each.decided_by != "human" and each.problem_id in problems:
+                yield tiers.question(each, problems[each.problem_id])
+
+    to_judge = records.write(workdir / "undecided.jsonl", left())
+    names = {"correct": True, "incorrect": False, "undecided": None}
+    by_tier = {tier: {name: counts[tier, kind] for name, kind in names.items()} for tier in ("rule", "model", "human")}
+    summary = {"rollouts": counts.total(), "broken_lines": len(rejected),
+               **{name: sum(tier[name] for tier in by_tier.values()) for name in names},
+               "by_tier": {tier: by_tier[tier] for tier in by_tier if tier == "rule" or getattr(config, tier)},
+               "to_judge": to_judge}
+    if config.model:
+        summary["model"] = {"responses": len(above.votes), "of_no_such_rollout": len(unseen)}
+    if config.human:
+        words = above.words.values()
+        summary["human"] = {"responses": len(words), "disputed": sum(word.disputed for word in words),
+                            "could_not_tell": sum(word.correct is None and not word.disputed for word in words),
+                            "of_no_such_rollout": len(unmet)}
+    if unmet:
+        records.write(workdir / "human.unknown.jsonl", [label for label in above.labels if tiers.key(label) in unmet])
+    for name in [*sorted(unseen)[:5], *map("/".join, (map(str, key) for key in sorted(unmet)[:5]))]:
+        print(f"  no such rollout: {name}", file=sys.stderr)
+    return summary
 
 
 class _Progress:
@@ -262,10 +328,6 @@ def _rows(path: str, *fields: str) -> Iterator[dict]:
 def _lines(path: str) -> int:
     with open(path, "rb") as file:
         return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
-
-
-def _name(correct: bool | None) -> str:
-    return {True: "correct", False: "incorrect", None: "undecided"}[correct]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

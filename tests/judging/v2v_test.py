@@ -179,25 +179,76 @@ TEXT = ("Natalia sold clips to 48 of her friends in April, and then she sold hal
         "How many clips did Natalia sell altogether in April and May?")
 
 
-@pytest.mark.parametrize(("question", "near"), [
-    (TEXT, True),
-    (TEXT.upper().replace(" ", "\n"), True),
-    ("In spring it is warm. " + TEXT, True),
-    (TEXT.split("half")[0] + "three in May. How much did she earn if a clip costs 2 dollars, and tax is 10 %?", False),
-    (TEXT.replace("48", "36"), True),
-    (TEXT.replace("48", "36").replace("friends", "pals").replace("half", "twice").replace("sell", "have"), False),
-    ("What is 2+2?", False),
-    ("What is 1 + 2?", True),
-])
-def test_contaminated(question, near):
-    assert v2v.contaminated({"x": question}, [TEXT, "what is 1+2?"]) == ({"x"} if near else set())
-
-
 def test_contaminated_questions_lose_their_responses():
     problems = {"p": problem("p", question=TEXT), "q": problem("q")}
     curated = v2v.curate(problems, [rollout("p", True), rollout("p", False, sample=1), rollout("q", True)], NOTHING,
                          bench_questions=[TEXT + " "])
     assert rows(curated) == {"question near the bench": 2} and ids(curated) == ["q/a/0"]
+
+
+def test_of_near_questions_one_stays():
+    """p, q and r are near each other; q alone has a response, so it stays; of p and r, once both have, one does."""
+    problems = {name: problem(name, question=text)
+                for name, text in zip("pqrs", [TEXT, TEXT.upper(), "In spring. " + TEXT, "else?"], strict=True)}
+    one = v2v.curate(problems, [rollout("q", True), rollout("s", True)], NOTHING)
+    assert ids(one) == ["q/a/0", "s/a/0"]
+    three = v2v.curate(problems, [rollout(name, True, text=name) for name in "pqrs"], NOTHING)
+    assert rows(three) == {"question near another": 2} and len(ids(three)) == 2 and "s/a/0" in ids(three)
+    every = dataclasses.replace(NOTHING, near_questions=True)
+    assert len(v2v.curate(problems, [rollout(name, True, text=name) for name in "pqrs"], every).examples) == 4
+
+
+def test_ids_that_two_problems_share_are_unique_all_the_same():
+    problems = {"p": problem("p"), "p/b": problem("p/b")}
+    rollouts = [rollout("p", True, policy="b/c"), rollout("p/b", True, policy="c")]
+    curated = v2v.curate(problems, rollouts, NOTHING)
+    assert rows(curated) == {"id of another problem's": 1} and ids(curated) == ["p/b/c/0"]
+    assert v2v.curate(problems, rollouts[::-1], NOTHING) == curated
+
+
+def solved(rights, *, policy="a", num=4):
+    """Of problem pN, rights[N] of `num` responses are right."""
+    return [rollout(f"p{n}", sample < right, policy=policy, sample=sample)
+            for n, right in enumerate(rights) for sample in range(num)]
+
+
+def names_kept(rollouts, **config):
+    problems = {f"p{n}": problem(f"p{n}") for n in range(40)}
+    curated = v2v.curate(problems, rollouts, dataclasses.replace(NOTHING, **config))
+    return sorted({example.problem_id for example in curated.examples}), rows(curated)
+
+
+def test_bands_of_difficulty_keep_what_lies_between_their_edges():
+    """Shares right: 0, 1/4, 1/2, 3/4, 1. Lower edges belong to a band, and the last one's upper edge too."""
+    given = solved([0, 1, 2, 3, 4])
+    assert names_kept(given, bands=(0.25, 0.5)) == (["p1", "p2"], {"outside the bands of difficulty": 12})
+    assert names_kept(given, bands=(0.3, 0.9))[0] == ["p2", "p3"]
+    assert names_kept(given, bands=(0.0, 1.0))[0] == ["p0", "p1", "p2", "p3", "p4"]
+
+
+def test_difficulty_is_measured_before_anything_but_repetitions_is_removed():
+    """All eight responses of p0 are decided, half of them right; the wrong ones are cut off and go."""
+    given = [dataclasses.replace(each, finish="stop" if each.correct else "length") for each in solved([2])]
+    assert names_kept([*given, *given], bands=(0.5, 0.6)) == (["p0"], {"repeated id": 4, "cut off": 2})
+
+
+def test_difficulty_for_some_policies():
+    given = [*solved([0, 4, 2]), *solved([4, 4, 4], policy="b")]
+    assert names_kept(given, bands=(0.0, 0.5))[0] == ["p0"]
+    assert names_kept(given, bands=(0.0, 0.5), difficulty_policies=("a",))[0] == ["p0", "p2"]
+    assert names_kept(given, bands=(0.0, 0.5), difficulty_policies=("b",))[0] == []
+    assert names_kept(given, bands=(0.0, 1.0), difficulty_policies=("nobody",))[0] == []
+
+
+def test_bands_are_limited_and_balanced():
+    """Bands of 8, 3 and 1 problems (and an empty one)."""
+    given = solved([0] * 8 + [1] * 3 + [4])
+    edges = (0.0, 0.25, 0.5, 0.75, 1.0)
+    limited, removed = names_kept(given, bands=edges, max_per_band=2)
+    assert len(limited) == 5 and removed == {"over the limit of a band": 28}
+    assert len(names_kept(given, bands=edges, balance_bands=True)[0]) == 3
+    assert len(names_kept(given, bands=edges, balance_bands=True, seed=1)[0]) == 3
+    assert names_kept(given[::-1], bands=edges, max_per_band=2)[0] == limited
 
 
 def test_split_is_disjoint_stable_and_keeps_equal_questions_together():
@@ -218,7 +269,11 @@ def test_one_id_for_two_problems_is_an_error():
     assert len(v2v.split([problem("p"), problem("p")], 0.0, seed=0)[0]) == 1
 
 
-@pytest.mark.parametrize("wrong", [{"max_per_problem": 1}, {"max_per_problem": -2}, {"ngram": 0}, {"overlap": 0.0}])
+@pytest.mark.parametrize("wrong", [
+    {"max_per_problem": 1}, {"max_per_problem": -2}, {"ngram": 0}, {"overlap": 0.0}, {"bands": (0.5,)},
+    {"bands": (0.5, 0.2)}, {"bands": (0.5, 0.5)}, {"bands": (0.0, 1.5)}, {"max_per_band": 3}, {"balance_bands": True},
+    {"difficulty_policies": ("a",)}, {"max_per_band": -1, "bands": (0.0, 1.0)},
+])
 def test_impossible_configs(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         V2VConfig(**wrong)

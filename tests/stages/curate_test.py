@@ -1,8 +1,12 @@
 """The curate stage: its files and card, broken lines, mistakes, and SIGKILL at random moments."""
 
+import dataclasses
+import hashlib
 import json
 import os
 import random
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,11 +14,13 @@ import time
 
 import pytest
 
+from libra_jax import config as configs
 from libra_jax import records
+from libra_jax.judging.v2v import V2VConfig
 from libra_jax.records import JudgingExample, Problem, VerifiedRollout
 from libra_jax.stages import curate
 
-OUTPUTS = ("train.jsonl", "bench.jsonl", "card.json", "rollouts.rejected.jsonl")
+OUTPUTS = ("train.jsonl", "bench.jsonl", "card.json", "card.md", "rollouts.rejected.jsonl")
 
 
 def make_inputs(folder, *, num_problems=300, seed=0):
@@ -35,7 +41,7 @@ def make_inputs(folder, *, num_problems=300, seed=0):
     lines.append(lines[0].replace('"p0"', '"nowhere"'))
     records.write(folder / "problems.jsonl", problems)
     (folder / "verified.jsonl").write_text("\n".join(lines) + "\n")
-    return curate.Config(problems=str(folder / "problems.jsonl"), rollouts=str(folder / "verified.jsonl"),
+    return curate.Config(problems=(str(folder / "problems.jsonl"),), rollouts=(str(folder / "verified.jsonl"),),
                          bench_fraction=0.3)
 
 
@@ -67,7 +73,7 @@ def test_files_and_card(tmp_path, capsys):
 def test_a_changed_input_changes_the_card(tmp_path):
     config = make_inputs(tmp_path)
     before = curate.run(config, tmp_path / "out")["inputs"]
-    with open(config.rollouts, "a") as file:
+    with open(config.rollouts[0], "a") as file:
         file.write("\n")
     after = curate.run(config, tmp_path / "out")["inputs"]
     assert before["problems"] == after["problems"] and before["rollouts"] != after["rollouts"]
@@ -80,6 +86,61 @@ def test_what_an_earlier_run_set_aside_does_not_stay(tmp_path):
     (tmp_path / "verified.jsonl").write_text("".join(line for line in lines if "sample" in line))
     assert curate.run(config, tmp_path / "out")["broken_lines"]["rollouts"] == 0
     assert not (tmp_path / "out" / "rollouts.rejected.jsonl").exists()
+
+
+def scattered(config, folder, num_files, seed):
+    """The same records in several files, some lines in two of them, each file in an order of its own."""
+    rng, files = random.Random(seed), {}
+    for name in ("problems", "rollouts"):
+        lines = open(getattr(config, name)[0]).read().splitlines(keepends=True)
+        files[name] = tuple(str(folder / f"{part}/{name}.jsonl") for part in range(num_files))
+        for number, path in enumerate(files[name]):
+            some = [line for place, line in enumerate(lines) if place % num_files == number]
+            some += [line for line in rng.sample(lines, 3) if "broken" not in line and '": 3}' not in line]
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "w") as file:
+                file.writelines(rng.sample(some, len(some)))
+    return dataclasses.replace(config, problems=files["problems"], rollouts=files["rollouts"])
+
+
+def test_neither_files_nor_their_order_nor_that_of_lines_change_the_sets(tmp_path):
+    config = make_inputs(tmp_path)
+    card = curate.run(config, tmp_path / "whole")
+    several = scattered(config, tmp_path / "in", 3, seed=0)
+    made = curate.run(several, tmp_path / "several")
+    for name in ("train.jsonl", "bench.jsonl"):
+        assert (tmp_path / "several" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert made["broken_lines"] == card["broken_lines"]
+    assert [each["file"] for each in made["inputs"]["rollouts"]] == [f"{n}/rollouts.jsonl" for n in range(3)]
+    turned = dataclasses.replace(several, problems=several.problems[::-1], rollouts=several.rollouts[1:] + (
+        several.rollouts[:1] * 2))
+    curate.run(turned, tmp_path / "turned")
+    assert outputs(tmp_path / "turned") == outputs(tmp_path / "several")
+
+
+def test_the_card_names_sources_licences_hashes_and_the_command(tmp_path):
+    config = dataclasses.replace(make_inputs(tmp_path), licences=("s=MIT or so",),
+                                 v2v=V2VConfig(bands=(0.2, 0.8), difficulty_policies=("weak", "strong")))
+    card = curate.run(config, tmp_path / "out")
+    assert card["licences"] == {"s": "MIT or so", "t": "unknown"}
+    for name, digest in card["outputs"].items():
+        assert hashlib.sha256((tmp_path / "out" / name).read_bytes()).hexdigest() == digest
+    given = card["train"]["difficulty"]["all"]["given"]
+    kept = card["train"]["difficulty"]["all"]["kept"]
+    assert given["0"] and not kept["0"] and not kept["1"] and sum(kept.values()) == card["train"]["problems"]
+    again, left = configs.parse(shlex.split(card["command"])[3:], curate.Config())
+    assert left == [] and again == dataclasses.replace(config, problems=("problems.jsonl",),
+                                                       rollouts=("verified.jsonl",))
+    text = (tmp_path / "out/card.md").read_text()
+    assert card["outputs"]["bench.jsonl"] in text and card["command"] in text and "| t | unknown |" in text
+
+
+@pytest.mark.parametrize(("licences", "message"), [
+    (("u=MIT",), "no problem is of the source 'u'"), (("MIT",), "expected SOURCE=LICENCE"), (("s=",), "SOURCE=LICENCE"),
+])
+def test_licences_of_nothing(licences, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        curate.run(dataclasses.replace(make_inputs(tmp_path, num_problems=2), licences=licences), tmp_path / "out")
 
 
 @pytest.mark.parametrize(("argv", "message"), [
@@ -97,7 +158,7 @@ def test_killed_at_random_moments_it_ends_in_the_same_bytes(tmp_path):
     config = make_inputs(tmp_path, num_problems=800)
     curate.run(config, tmp_path / "whole")
     command = [sys.executable, "-m", "libra_jax.stages.curate", f"--workdir={tmp_path / 'killed'}",
-               f"--config.problems={config.problems}", f"--config.rollouts={config.rollouts}",
+               f"--config.problems={config.problems[0]}", f"--config.rollouts={config.rollouts[0]}",
                "--config.bench_fraction=0.3"]
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, sys.path)))
     start = time.monotonic()
@@ -107,8 +168,7 @@ def test_killed_at_random_moments_it_ends_in_the_same_bytes(tmp_path):
     rng, killed = random.Random(0), 0
     for number in range(6):
         if number % 2:  # half of the kills meet an empty folder, half a finished one
-            for file in (tmp_path / "killed").iterdir():
-                file.unlink()
+            shutil.rmtree(tmp_path / "killed")
         process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
         time.sleep(took * rng.uniform(0.2, 1.0))
         process.send_signal(signal.SIGKILL)

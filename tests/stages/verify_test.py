@@ -6,7 +6,7 @@ import json
 import pytest
 
 from libra_jax import records
-from libra_jax.records import JudgingExample, Problem, Rollout, Score, VerifiedRollout
+from libra_jax.records import HumanLabel, Judgement, JudgingExample, Problem, Rollout, Score, VerifiedRollout
 from libra_jax.stages import bench, curate, judge, verify
 from libra_jax.verify.criteria import Checklist
 
@@ -34,7 +34,8 @@ def test_decisions_counts_and_reasons(config, tmp_path):
     assert [each.correct for each in verified] == [True, False, False, True, None, True, None, None]
     assert verified[2].why == "no final answer found"
     assert "has no answer" in verified[6].why and "is not among" in verified[7].why
-    assert summary == {"rollouts": 8, "broken_lines": 1, "correct": 3, "incorrect": 2, "undecided": 3}
+    kinds = {"correct": 3, "incorrect": 2, "undecided": 3}
+    assert summary == {"rollouts": 8, "broken_lines": 1, **kinds, "by_tier": {"rule": kinds}, "to_judge": 2}
     assert json.loads((tmp_path / "out/summary.json").read_text()) == summary
     assert (tmp_path / "out/rollouts.rejected.jsonl").read_text().count("\n") == 1
 
@@ -131,7 +132,7 @@ def test_published_scores_of_a_reward_model_become_a_judge(shared, tmp_path):
                tmp_path)
     given = {each.example_id: each.score for each in records.read(tmp_path / "scores.jsonl", Score)}
     assert len(given) == 400 and given["math-0000/qwen2.5-math/1"] == 3.515625
-    curate.run(curate.Config(problems=str(tmp_path / "problems.jsonl"), rollouts=str(tmp_path / "verified.jsonl"),
+    curate.run(curate.Config(problems=(str(tmp_path / "problems.jsonl"),), rollouts=(str(tmp_path / "verified.jsonl"),),
                              bench_fraction=1.0, v2v=curate.V2VConfig(balance=False, both_kinds=False)), tmp_path)
     counts = judge.run(judge.Config(examples=str(tmp_path / "bench.jsonl"), judge="scores",
                                     scores=str(tmp_path / "scores.jsonl")), tmp_path)
@@ -145,3 +146,67 @@ def test_published_scores_of_a_reward_model_become_a_judge(shared, tmp_path):
     metrics = numbers["judges"][0]["metrics"]
     assert metrics["auroc"]["value"] == pytest.approx(above) == pytest.approx(0.984, abs=5e-4)
     assert metrics["balanced_accuracy"]["value"] == pytest.approx(0.947, abs=5e-4)
+
+
+def above(config, folder, tmp_path):
+    """The config with a model's judgements of `folder`/undecided.jsonl, and with two files of people's labels."""
+    verdicts = {"p/q/4": ["correct", "correct", "unparsed", "correct"], "open/q/6": ["incorrect"], "gone": ["correct"]}
+    records.write(tmp_path / "judgements.jsonl", [
+        Judgement(example_id=name, judge="j", sample=number, thought="", verdict=verdict, num_tokens=1)
+        for name, some in verdicts.items() for number, verdict in enumerate(some)])
+
+    def label(sample, correct, policy="q", problem="p"):
+        return HumanLabel(problem_id=problem, policy=policy, sample=sample, correct=correct)
+
+    records.write(tmp_path / "one.jsonl", [label(0, False), label(1, None), label(2, True)])
+    records.write(tmp_path / "two.jsonl", [label(0, False), label(2, False), label(0, True, "nobody"),
+                                           label(6, True, problem="open")])
+    with open(tmp_path / "two.jsonl", "a") as out:
+        out.write('{"problem_id": "p", "correct": true}\n')
+    return dataclasses.replace(config, model=(str(tmp_path / "judgements.jsonl"),),
+                               human=(str(tmp_path / "one.jsonl"), str(tmp_path / "two.jsonl")))
+
+
+def test_three_tiers(config, tmp_path, capsys):
+    verify.run(config, tmp_path / "rules")
+    asked = list(records.read(tmp_path / "rules/undecided.jsonl", JudgingExample))
+    assert [each.id for each in asked] == ["p/q/4", "open/q/6"]  # of the unknown problem nobody knows the question
+    full = above(config, tmp_path / "rules", tmp_path)
+    summary = verify.run(full, tmp_path / "out")
+    decided = {each.sample: (each.correct, each.decided_by)
+               for each in records.read(tmp_path / "out/verified.jsonl", VerifiedRollout)}
+    assert decided == {0: (False, "human"), 1: (False, "rule"), 2: (None, "human"), 3: (True, "rule"),
+                       4: (True, "model"), 5: (True, "rule"), 6: (True, "human"), 7: (None, "rule")}
+    assert summary["by_tier"] == {"rule": {"correct": 2, "incorrect": 1, "undecided": 1},
+                                  "model": {"correct": 1, "incorrect": 0, "undecided": 0},
+                                  "human": {"correct": 1, "incorrect": 1, "undecided": 1}}
+    assert (summary["correct"], summary["incorrect"], summary["undecided"]) == (4, 2, 2)
+    assert summary["model"] == {"responses": 3, "of_no_such_rollout": 1}
+    assert summary["human"] == {"responses": 5, "disputed": 1, "could_not_tell": 1, "of_no_such_rollout": 1}
+    assert summary["broken_lines"] == 1 and (tmp_path / "out/human.1.rejected.jsonl").exists()
+    (unknown,) = records.read(tmp_path / "out/human.unknown.jsonl", HumanLabel)
+    assert (unknown.problem_id, unknown.policy) == ("p", "nobody")
+    said = capsys.readouterr().err
+    assert "no such rollout: p/nobody/0" in said and "no such rollout: gone" in said
+    assert (tmp_path / "out/undecided.jsonl").read_text() == ""  # what people dispute no model settles
+
+
+def test_a_killed_run_of_three_tiers_ends_with_the_same_bytes(config, tmp_path):
+    full = above(config, tmp_path, tmp_path)
+    whole = verify.run(full, tmp_path / "out")
+    names = ("verified.jsonl", "undecided.jsonl", "human.unknown.jsonl", "summary.json")
+    before = {name: (tmp_path / "out" / name).read_bytes() for name in names}
+    for name in names:
+        (tmp_path / "out" / name).unlink()
+    (tmp_path / "out/verified.jsonl.partial").write_bytes(before["verified.jsonl"][:len(before["verified.jsonl"]) // 2])
+    assert verify.run(full, tmp_path / "out") == whole == verify.run(full, tmp_path / "out")
+    assert {name: (tmp_path / "out" / name).read_bytes() for name in names} == before
+    records.write(full.human[0], [])
+    with pytest.raises(ValueError, match="made with human"):
+        verify.run(full, tmp_path / "out")
+
+
+@pytest.mark.parametrize("share", [0.5, 1.1, 0.0])
+def test_an_agreement_that_both_verdicts_could_reach_is_refused(share):
+    with pytest.raises(ValueError, match="model_agreement"):
+        verify.Config(model_agreement=share)
