@@ -3,7 +3,7 @@
 from setuptools import find_packages, setup
 
 # What reads published suites: parquet files, and the Hugging Face Hub.
-DATA = ["huggingface_hub>=2.4,<3", "pyarrow>=26,<27"]
+DATA = ["huggingface_hub>=2.4,<3", "pyarrow>=25,<27"]
 
 setup(
     name="libra_jax",

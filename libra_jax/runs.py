@@ -23,10 +23,14 @@ _END = 2**20  # bytes of each end of a file of weights that its fingerprint cove
 
 
 def need(config: Any, *names: str) -> None:
-    """Raises ValueError for the first of these fields that is empty."""
+    """Raises ValueError for the first of these fields that is empty, or holds one path where several belong."""
+    defaults = type(config)()
     for name in names:
-        if not getattr(config, name):
+        value = getattr(config, name)
+        if not value:
             raise ValueError(f"--config.{name} is empty; expected a path")
+        if isinstance(value, str) and isinstance(getattr(defaults, name), tuple):
+            raise ValueError(f"{name} is the string {value!r}; expected a tuple of paths: write ({value!r},)")
 
 
 def read(path: str, cls: type, workdir: pathlib.Path) -> tuple[list, int]:

@@ -29,7 +29,16 @@ from typing import Literal
 
 from libra_jax import config as configs
 from libra_jax import records, runs
-from libra_jax.records import HumanLabel, Judgement, JudgingExample, Problem, Rollout, Score, VerifiedRollout, example_id
+from libra_jax.records import (
+    HumanLabel,
+    Judgement,
+    JudgingExample,
+    Problem,
+    Rollout,
+    Score,
+    VerifiedRollout,
+    example_id,
+)
 from libra_jax.verify import criteria, equal, extract, tiers
 from libra_jax.verify.criteria import Checklist
 

@@ -65,7 +65,7 @@ def test_from_reports_to_judgements(domain, tmp_path):
     assert any("blameless (advisory) fail: 'fault' is said" in each.why and each.correct for each in verified)
     unsaid = [each for each in verified if "duration undecided" in each.why and " fail:" not in each.why]
     assert unsaid and all(each.correct is None for each in unsaid)
-    sets = curate.Config(problems=paths["problems"], rollouts=str(tmp_path / "verify/verified.jsonl"))
+    sets = curate.Config(problems=(paths["problems"],), rollouts=(str(tmp_path / "verify/verified.jsonl"),))
     curate.run(dataclasses.replace(sets, v2v=dataclasses.replace(sets.v2v, overlap=1.0)), tmp_path / "sets")
     bench = list(records.read(tmp_path / "sets/bench.jsonl", JudgingExample))
     assert len(bench) >= 4 and sum(example.correct for example in bench) * 2 == len(bench)

@@ -145,8 +145,8 @@ def test_errors_name_the_remedy(files, monkeypatch, capsys, more, why):
 def test_real_rollouts_are_audited_and_a_vote_over_answers_is_not_fooled(shared, tmp_path):
     verify.run(verify.Config(rollouts=str(shared / "rollouts/gsm8k_gpt3_solutions.jsonl.gz"), format="gsm8k_gpt3",
                              num_workers=1), tmp_path / "v")
-    curate.run(curate.Config(problems=str(tmp_path / "v/problems.jsonl"), rollouts=str(tmp_path / "v/verified.jsonl"),
-                             bench_fraction=0.3), tmp_path / "sets")
+    curate.run(curate.Config(problems=(str(tmp_path / "v/problems.jsonl"),),
+                             rollouts=(str(tmp_path / "v/verified.jsonl"),), bench_fraction=0.3), tmp_path / "sets")
     bench = str(tmp_path / "sets/bench.jsonl")
     for name, examples in (("plain", bench), ("probed", str(tmp_path / "p/probed.jsonl"))):
         if name == "probed":

@@ -153,6 +153,11 @@ def test_mistakes(argv, message, tmp_path, capsys):
     assert message in capsys.readouterr().err
 
 
+def test_one_path_where_several_belong(tmp_path):
+    with pytest.raises(ValueError, match=r"problems is the string 'p\.jsonl'; expected a tuple of paths"):
+        curate.run(curate.Config(problems="p.jsonl", rollouts=("r.jsonl",)), tmp_path)
+
+
 def test_killed_at_random_moments_it_ends_in_the_same_bytes(tmp_path):
     """SIGKILL while it imports, reads, curates and writes; what then lies there never misleads the next run."""
     config = make_inputs(tmp_path, num_problems=800)
