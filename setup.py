@@ -4,6 +4,8 @@ from setuptools import find_packages, setup
 
 # What reads published suites: parquet files, and the Hugging Face Hub.
 DATA = ["huggingface_hub>=2.4,<3", "pyarrow>=25,<27"]
+# Beam holds protobuf below 7, and sentencepiece 0.2.3 was generated for 7.
+BEAM = ["apache-beam>=2.77,<3", "sentencepiece<0.2.3"]
 
 setup(
     name="libra_jax",
@@ -36,11 +38,11 @@ setup(
     ],
     extras_require={
         "data": DATA,
-        # Beam holds protobuf below 7, and sentencepiece 0.2.3 was generated for 7.
-        "beam": ["apache-beam>=2.77,<3", "sentencepiece<0.2.3"],
+        "beam": BEAM,
         "tpu": ["jax[tpu]>=0.10,<0.11"],
         "dev": [
             *DATA,
+            *BEAM,
             "jax[tpu]>=0.10,<0.11",  # its compiler: tests compile for TPUs on any machine
             "hypothesis>=6.100,<7",
             "pytest>=8,<10",
