@@ -45,7 +45,7 @@ HELP = {
     "num_kv_heads": "Key-value heads.", "head_size": "Size of a head.", "feedforward_size": "Width inside a layer.",
     "dtype": "Of the computation; weights and AdamW are float32 on all sides (torch: autocast).",
     "remat": "What gradients compute again (libra_jax.model.config.Remat); torch checkpoints layers unless it is none.",
-    "logit_chunk": "Positions of each row whose logits libra_jax holds at a time; 0: an eighth of all.",
+    "logit_chunk": "Logits that libra_jax holds at a time, as positions of each row; 0: those of an eighth of all.",
     "row_length": "Tokens of a packed row; longer examples are left out on all sides, and counted.",
     "bucket": "Rows of `unpacked` are padded to a multiple of this many tokens.",
     "batch_size": "Examples a step; for `packed` on average.",
