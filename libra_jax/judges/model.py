@@ -12,6 +12,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
+from libra_jax.judges import verdict_probability
 from libra_jax.judging import verdict
 from libra_jax.judging.prompt import Template
 from libra_jax.model import hf
@@ -22,18 +23,22 @@ from libra_jax.sampling.watch import Acceptance
 from libra_jax.text import chat
 from libra_jax.text import tokenizer as tokenizers
 
+_AT_ONCE = 256  # judgements whose probabilities are computed together
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelJudgeConfig:
     """How a model judges. Without `thinking` its thought is given to it empty, and the verdict comes next.
 
     `enough` above 0: an example's judgements after its `enough`-th right one are not drawn; it needs labels, and is for
-    rejection sampling, not for measuring.
+    rejection sampling, not for measuring. With `probability` each judgement's score is P(correct) at its verdict
+    (judges/verdict_probability.py), at the cost of two forward passes over prompt and thought.
     """
 
     name: str = "model"
     thinking: bool = True
     enough: int = 0
+    probability: bool = False
     sampling: engine.SamplingConfig = engine.SamplingConfig(max_new_tokens=4096)
 
 
@@ -83,10 +88,32 @@ class ModelJudge:
             self.model_config, self.params, prompts, self.config.sampling, stop_ids=self.tokenizer.stop_ids,
             ids=[stable_id(example.id) for example in examples], skip=0 if enough else skip,
             acceptance=self._acceptance(examples) if enough else None, progress=self.progress, mesh=self.mesh)
-        for sample in itertools.islice(samples, skip if enough else 0, None):
-            thought, found = self.read(sample.tokens)
-            yield Judgement(example_id=examples[sample.prompt].id, judge=self.name, sample=sample.sample,
-                            thought=thought, verdict=found, num_tokens=len(sample.tokens))
+        samples = itertools.islice(samples, skip if enough else 0, None)
+        while part := list(itertools.islice(samples, _AT_ONCE if self.config.probability else 1)):
+            read = [self.read(sample.tokens) for sample in part]
+            for sample, (thought, found), score in zip(part, read, self._scores(prompts, part, read), strict=True):
+                yield Judgement(example_id=examples[sample.prompt].id, judge=self.name, sample=sample.sample,
+                                thought=thought, verdict=found, num_tokens=len(sample.tokens), score=score)
+
+    def _scores(self, prompts: Sequence[Sequence[int]], samples: Sequence[engine.Sample],
+                read: Sequence[tuple[str, str]]) -> list[float | None]:
+        """P(correct) at each sample's verdict; None where it has none, or the config asks for none."""
+        found: list[float | None] = [None] * len(samples)
+        if not self.config.probability:
+            return found
+        words = verdict_probability.parting({word: self.verdict_tokens(word) for word in ("correct", "incorrect")})
+        close = self.tokenizer.control(self.template.think_close) if self.config.thinking else None
+        befores = {}
+        for index, (sample, (_, said)) in enumerate(zip(samples, read, strict=True)):
+            tokens = [int(token) for token in sample.tokens]
+            start = tokens.index(close) + 1 if close in tokens else 0
+            place = verdict_probability.place(tokens[start:], words, said, self.tokenizer, self.template)
+            if place is not None:
+                befores[index] = [*prompts[sample.prompt], *tokens[:start + place]]
+        scores = verdict_probability.score(self.model_config, self.params, list(befores.values()), words, self.mesh)
+        for index, score in zip(befores, scores, strict=True):
+            found[index] = score
+        return found
 
     def verdict_tokens(self, word: str) -> list[int]:
         """The tokens of the verdict `word` as targets are trained: after the thought, without the stop token."""

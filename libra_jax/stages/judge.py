@@ -48,6 +48,8 @@ class Config:
       thinking: without, the judge gets an empty thought and gives its verdict at once.
       mesh, compute_dtype: as in the rollout stage.
       sampling: how to draw; `num_samples` votes an example.
+      probability: whether a judgement's score is P(correct) at its verdict (judges/verdict_probability.py); for "model"
+        (an endpoint's is --config.endpoint.logprobs).
       enough: 0, or stop an example's votes at so many right ones, as rejection sampling does; needs labels.
     """
 
@@ -63,6 +65,7 @@ class Config:
     mesh: meshes.MeshConfig = meshes.MeshConfig(data=-1, fsdp=1)
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     sampling: engine.SamplingConfig = model.ModelJudgeConfig().sampling
+    probability: bool = False
     enough: int = 0
 
 
@@ -129,6 +132,9 @@ def make(config: Config, *, given: Sequence[Score] = (), calibration: Sequence[J
     requests are written down, so that none is sent twice. ValueError or FileNotFoundError when it cannot be loaded."""
     if config.enough < 0 or (config.enough and config.judge != "model"):
         raise ValueError(f"enough={config.enough} with judge={config.judge!r}: expected 0, or a count for judge=model")
+    if config.probability and config.judge != "model":
+        raise ValueError(f"probability=True with judge={config.judge!r}: it is for judge=model; an endpoint's is "
+                         "--config.endpoint.logprobs=true")
     if config.judge == "scores":
         return scores.load(given, calibration, name=config.name or "scores")
     if config.judge == "endpoint":
@@ -142,7 +148,7 @@ def make(config: Config, *, given: Sequence[Score] = (), calibration: Sequence[J
         return dataclasses.replace(judge, name=config.name or judge.name)
     name = config.name or pathlib.Path(config.checkpoint).name
     how = model.ModelJudgeConfig(name=name, thinking=config.thinking, sampling=config.sampling,
-                                 enough=config.enough)
+                                 enough=config.enough, probability=config.probability)
     template, mesh = load_template(config.template), meshes.for_sampling(config.mesh)
     return model.load(config.checkpoint, how, template, mesh=mesh, compute_dtype=config.compute_dtype,
                       progress=engine.to_stderr(f"judge {name}"))
