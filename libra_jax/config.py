@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import importlib.util
 import json
+import os
 import pathlib
 import sys
 import types
@@ -180,9 +182,24 @@ def main(run: Callable[[Any, pathlib.Path], Any], default: Any, argv: Sequence[s
     except (ValueError, OSError) as error:
         if values.debug:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_told(error, config)}", file=sys.stderr)
         return 2
     return 0
+
+
+def _told(error: Exception, config: Any) -> str:
+    """The error in words; of the system's about a file that a field names, with that field and where it is looked for."""
+    if not isinstance(error, OSError) or not error.strerror or not isinstance(error.filename, str | os.PathLike):
+        return str(error)
+    name = os.fspath(error.filename)
+    fields = [path for path in field_paths(config) if name in _texts(config, path)]
+    where = "" if os.path.isabs(name) else f" (looked for in {os.getcwd()})"
+    return f"{f'--config.{fields[0]}=' if fields else ''}{name}: {error.strerror.lower()}{where}"
+
+
+def _texts(config: Any, path: str) -> tuple:
+    value = functools.reduce(getattr, path.split("."), config)
+    return value if isinstance(value, tuple) else (value,)
 
 
 def describe(doc: str, default: Any) -> str:
@@ -190,9 +207,7 @@ def describe(doc: str, default: Any) -> str:
     lines = [doc.strip(), "", "flags:", "  --workdir=DIR   where results go (needed)",
              "  --config=FILE   a configs/*.py file whose get_config() gives the starting point", "  --debug"]
     for path in field_paths(default):
-        value: Any = default
-        for name in path.split("."):
-            value = getattr(value, name)
+        value = functools.reduce(getattr, path.split("."), default)
         lines.append(f"  --config.{path}={_show(value)}")
     return "\n".join(lines)
 

@@ -116,6 +116,16 @@ def test_errors_of_the_run(tmp_path, capsys):
         configs.main(failing, Config(), [*argv, "--debug"])
 
 
+def test_a_missing_file_is_told_with_its_field_and_where_it_was_looked_for(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    argv = ["x", f"--workdir={tmp_path / 'w'}", "--config.name=none.jsonl"]
+    assert configs.main(lambda config, workdir: open(config.name), Config(), argv) == 2
+    assert capsys.readouterr().err == (f"error: --config.name=none.jsonl: no such file or directory (looked for in "
+                                       f"{tmp_path})\n")
+    assert configs.main(lambda config, workdir: open(tmp_path), Config(), argv) == 2  # no field's value
+    assert capsys.readouterr().err == f"error: {tmp_path}: is a directory\n"
+
+
 def test_help_shows_every_field_and_default(capsys):
     assert configs.main(seen, Config(), ["x", "--help"]) == 0
     text = capsys.readouterr().out
