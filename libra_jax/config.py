@@ -188,7 +188,7 @@ def main(run: Callable[[Any, pathlib.Path], Any], default: Any, argv: Sequence[s
 
 
 def _told(error: Exception, config: Any) -> str:
-    """The error in words; of the system's about a file that a field names, with that field and where it is looked for."""
+    """The error in words; of the system's about a file, with the field that names it and where it is looked for."""
     if not isinstance(error, OSError) or not error.strerror or not isinstance(error.filename, str | os.PathLike):
         return str(error)
     name = os.fspath(error.filename)
