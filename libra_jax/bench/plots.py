@@ -53,6 +53,21 @@ def curves(points_by_name: Mapping[str, Sequence[tuple[float, float]]]) -> dict[
             for group, some in groups.items()}
 
 
+def scatter(points_by_name: Mapping[str, tuple[float, float]], x: str, y: str) -> str:
+    """A named dot for each (x, y), with the names of the axes. Returns a data URI."""
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        axes.plot(*zip(*points_by_name.values(), strict=True), "o", color=_COLOR, markersize=6)
+        for name, point in points_by_name.items():
+            axes.annotate(name[:40], point, xytext=(5, 4), textcoords="offset points", fontsize=7)
+        axes.margins(0.15)
+        axes.set_xlabel(x)
+        axes.set_ylabel(y)
+
+    return _image(draw, (8, 5))
+
+
 def _panels(figure: Figure, points_by_name: Mapping[str, Sequence[tuple[float, float]]]) -> None:
     rows = math.ceil(len(points_by_name) / _COLUMNS)
     panels = figure.subplots(rows, _COLUMNS, squeeze=False).ravel()

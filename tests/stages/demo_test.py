@@ -7,10 +7,10 @@ import pathlib
 import pytest
 
 from libra_jax.records import Judgement, read
-from libra_jax.stages import demo
+from libra_jax.stages import chain, demo
 
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
-SMALL = demo.Config(problems=60, judgements=2, votes=1, unanswered=8, held_out=6, sft_steps=2, rl_steps=1, dpo_steps=1)
+SMALL = chain.Sizes(problems=60, judgements=2, votes=1, unanswered=8, held_out=6, sft_steps=2, rl_steps=1, dpo_steps=1)
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +53,12 @@ def test_a_second_run_makes_nothing_anew(finished):
 
 def test_another_seed_in_the_same_folder_is_refused(finished):
     with pytest.raises(ValueError, match="use another --workdir"):
-        demo.run(demo.Config(**{**vars(SMALL), "seed": 1}), finished[1])
+        demo.run(chain.Sizes(**{**vars(SMALL), "seed": 1}), finished[1])
 
 
 @pytest.mark.parametrize("name, made", [
-    ("sft", demo.sft_config(demo.Config(), str(demo.CHECKPOINT), "", "")),
-    ("rl", demo.rl_config(demo.Config(), "", "")),
+    ("sft", chain.sft_config(chain.Sizes(), chain.CHECKPOINT, "", "")),
+    ("rl", chain.rl_config(chain.Sizes(), "", "")),
 ])
 def test_the_config_files_of_the_miniature_are_the_demos(name, made):
     spec = importlib.util.spec_from_file_location(name, CONFIGS / f"miniature_{name}.py")

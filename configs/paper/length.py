@@ -1,0 +1,14 @@
+"""What does the length term save, and what does it cost?
+
+    libra paper --workdir=runs/paper --config=configs/paper/length.py
+
+On the miniature, three seeds on two CPU cores: one SFT and two RL runs; five minutes a seed.
+Judges that other tables made in the same workdir are used again. What came out: docs/paper.md.
+"""
+
+from libra_jax.stages import paper
+
+
+def get_config() -> paper.Config:
+    """The table "length"."""
+    return paper.Config(tables=("length",))

@@ -1,0 +1,14 @@
+"""Does a judge that thinks beat the same judge without its thought?
+
+    libra paper --workdir=runs/paper --config=configs/paper/thinking.py
+
+On the miniature, three seeds on two CPU cores: two judges are measured, none is trained; half a minute a seed.
+Judges that other tables made in the same workdir are used again. What came out: docs/paper.md.
+"""
+
+from libra_jax.stages import paper
+
+
+def get_config() -> paper.Config:
+    """The table "thinking"."""
+    return paper.Config(tables=("thinking",))

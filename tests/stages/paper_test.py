@@ -1,0 +1,93 @@
+"""The paper's tables with small numbers: judges are made as their rows say, shared between tables, and measured."""
+
+import dataclasses
+import importlib.util
+import json
+import pathlib
+
+import pytest
+
+from libra_jax import records
+from libra_jax.records import Judgement, JudgingExample
+from libra_jax.stages import chain, paper
+
+CONFIGS = pathlib.Path(__file__).parents[2] / "configs/paper"
+SIZES = chain.Sizes(problems=60, judgements=2, votes=1, unanswered=8, held_out=6, sft_steps=1, rl_steps=1, dpo_steps=1)
+SMALL = paper.Config(tables=("thinking", "rejection"), seeds=(3,), sizes=SIZES, shares=(0.5, 1.0))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("paper")
+    return paper.run(SMALL, folder), folder
+
+
+def test_tables_share_what_they_make_and_say_what_held(finished, capsys):
+    result, folder = finished
+    assert json.loads((folder / "paper.json").read_text()) == result
+    assert list(result["tables"]) == ["thinking", "rejection"]
+    assert {path.name for path in (folder / "seed_3/judges").iterdir()} == {"sft", "sft_on_any_judgement"}
+    assert {path.name for path in (folder / "seed_3/bench").iterdir()} == {
+        "base", "base_no_thought", "sft", "sft_on_any_judgement"}
+    claim = result["tables"]["thinking"]["decided"][0]
+    assert claim["verdict"] in ("held", "failed", "could not be told") and len(claim["by_seed"]) == 1
+    assert claim["by_seed"][0] == pytest.approx(claim["difference"]["value"])
+    page = (folder / "paper.html").read_text()
+    assert "Rejection sampling" in page and "a judge that thinks is more accurate" in page and "://" not in page
+
+
+def test_any_judgement_is_one_an_example_right_or_wrong(finished):
+    given = finished[1] / "seed_3/judges/sft_on_any_judgement/given"
+    kept = list(records.read(given / "kept.jsonl", Judgement))
+    labels = {each.id: each.correct
+              for each in records.read(finished[1] / "seed_3/sets/train.jsonl", JudgingExample)}
+    assert len({each.example_id for each in kept}) == len(kept) > 0
+    right = [labels[each.example_id] == (each.verdict == "correct") for each in kept]
+    assert any(right) and not all(right)
+
+
+def test_a_second_run_makes_nothing_anew(finished):
+    result, folder = finished
+    made = {path: path.stat().st_mtime_ns for path in folder.rglob("*")
+            if path.name in ("rollouts.jsonl", "judgements.jsonl", "model.safetensors")}
+    assert paper.run(dataclasses.replace(SMALL, tables=("thinking",)), folder)["tables"] == {
+        "thinking": result["tables"]["thinking"]}
+    assert (folder / "thinking.html").is_file()
+    assert all(path.stat().st_mtime_ns == before for path, before in made.items())
+
+
+@pytest.mark.slow
+def test_every_table(tmp_path):
+    found = paper.run(dataclasses.replace(SMALL, tables=(), seeds=(0, 1)), tmp_path)["tables"]
+    assert list(found) == list(paper.TABLES)
+    assert len(found["correlation"]["points"]) == len(paper.ROWS) >= 8
+    assert (tmp_path / "correlation.svg").read_text().startswith("<?xml")
+    assert [row[0] for row in found["unlabelled"]["tables"][0]["rows"]] == ["none", "4", "8"]
+    trained = {path.name: list(records.read(path / "given/examples.jsonl", JudgingExample))
+               for path in (tmp_path / "seed_0/judges").glob("sft_on_*") if path.name != "sft_on_any_judgement"}
+    assert {name: {each.policy for each in some} for name, some in trained.items()} == {
+        f"sft_on_{policy}": {policy} for policy in chain.POLICIES}
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"tables": ("thinkin",)}, "tables='thinkin': expected some of thinking, stages"),
+    ({"seeds": ()}, r"seeds=\(\): expected"),
+    ({"seeds": (1, 1)}, "different whole numbers"),
+    ({"sizes": chain.Sizes(seed=2)}, "give --config.seeds=2"),
+    ({"shares": (0.0, 1.0)}, "above 0, up to 1"),
+])
+def test_settings_that_cannot_be(change, message):
+    with pytest.raises(ValueError, match=message):
+        paper.check(dataclasses.replace(SMALL, **change))
+
+
+def test_rows_start_from_rows_and_every_table_is_a_config():
+    for name, row in paper.ROWS.items():
+        assert not row.start or paper.ROWS[row.start].step, name
+    assert {path.stem for path in CONFIGS.glob("*.py")} == set(paper.TABLES)
+    for path in CONFIGS.glob("*.py"):
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        assert module.get_config() == paper.Config(tables=(path.stem,))
+        assert f"--config=configs/paper/{path.name}" in module.__doc__
