@@ -116,6 +116,10 @@ class Session:
                 found[row.sample] = np.concatenate(tokens), np.concatenate(logprobs)
         return found
 
+    def wants(self, ticket: int) -> bool:
+        """Whether samples of the ticket are still to come."""
+        return ticket in self._left
+
     def cancel(self, ticket: int) -> None:
         """Leaves off what is not done of a ticket, which is free from now on; its rows are free for others."""
         run = self._run
