@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from libra_jax.judges.local import pair_example
 from libra_jax.judges.model import ModelJudge, stable_id
 from libra_jax.judging import reward
 from libra_jax.records import Judgement, JudgingExample
@@ -83,7 +83,7 @@ def answer(judge: ModelJudge, asked: Ask, drawn: Sequence[Sequence[np.ndarray]])
 def _example(raw: Any, place: int) -> JudgingExample:
     fields = Fields(raw, f"items[{place}]")
     question, response = fields.text("question"), fields.text("response")
-    name = fields.text("id", json.dumps([question, response]))
+    example = pair_example(question, response)
+    example = dataclasses.replace(example, id=fields.text("id", example.id))
     fields.end()
-    return JudgingExample(id=name, problem_id=name, question=question, response=response, correct=None, policy="",
-                          source="")
+    return example
