@@ -12,6 +12,7 @@ import dataclasses
 import http
 import json
 import re
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
@@ -81,6 +82,19 @@ class Refused(Exception):
                      body=to_json({"error": {"message": str(self), "type": kind, "code": self.status}}))
 
 
+def bind(host: str, port: int) -> socket.socket:
+    """A socket at an address where nobody listens, itself not listening yet. OSError where it cannot be had."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        bound = socket.socket(family, kind)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+    except OSError as error:
+        raise OSError(f"{host}, port {port}: {error}; expected an address of this machine and a free port (0: any that "
+                      "is free)") from None
+    return bound
+
+
 def to_json(value: Any) -> bytes:
     """JSON in UTF-8; lone surrogates, which UTF-8 has not, become "?"."""
     return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
@@ -102,10 +116,9 @@ class Server:
         """How many are open."""
         return len(self._tasks)
 
-    async def start(self, host: str, port: int) -> int:
-        """Listens; returns the port, which the system chose where 0 was asked for. OSError where it cannot."""
-        self._server = await asyncio.start_server(self._connected, host, port, limit=_PIECE, backlog=1024)
-        return self._server.sockets[0].getsockname()[1]
+    async def start(self, bound: socket.socket) -> None:
+        """Listens at a socket that `bind` gave."""
+        self._server = await asyncio.start_server(self._connected, sock=bound, limit=_PIECE, backlog=1024)
 
     async def stop(self) -> None:
         """Listens no more, and closes what is open."""

@@ -10,6 +10,7 @@ import functools
 import hmac
 import json
 import secrets
+import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
@@ -88,14 +89,16 @@ class Service:
             "/v1/chat/completions": self._chat, "/score": self._score, "/v1/models": self._models,
             "/health": self._health, "/ready": self._ready, "/metrics": self._metrics}
 
-    async def run(self, host: str, port: int, stop: asyncio.Event, listening: Callable[[int], None]) -> None:
-        """Serves until `stop` is set; then refuses what is new, finishes what runs within drain_seconds, and returns.
+    async def run(self, bound: socket.socket, stop: asyncio.Event, listening: Callable[[], None]) -> None:
+        """Serves at `bound` (http.bind) until `stop` is set; then refuses what is new, finishes what runs within
+        drain_seconds, and returns.
 
-        `listening` hears the port. OSError where it cannot listen, ValueError where the engine cannot be made.
+        `listening` is called once requests are heard. ValueError where the engine cannot be made.
         """
         await asyncio.to_thread(self.worker.start)
         try:
-            listening(await self.server.start(host, port))
+            await self.server.start(bound)
+            listening()
             await stop.wait()
             self.draining = self.server.closing = True
             end = time.monotonic() + self.config.drain_seconds

@@ -25,6 +25,7 @@ from libra_jax import config as configs
 from libra_jax import records, runs
 from libra_jax.parallel import mesh as meshes
 from libra_jax.sampling import engine
+from libra_jax.serving import http
 from libra_jax.serving.http import LimitsConfig
 from libra_jax.serving.service import Service, ServiceConfig
 from libra_jax.stages import judge as judging
@@ -70,16 +71,17 @@ def run(config: Config, workdir: pathlib.Path) -> None:
     asyncio.run(serve(config, workdir))
 
 
-async def serve(config: Config, workdir: pathlib.Path, stop: asyncio.Event | None = None) -> None:
-    """As `run`, in a running event loop, until `stop` is set, too."""
-    service, stop = make(config), stop or asyncio.Event()
-    with _signals(stop):
-        await service.run(config.host, config.port, stop, _listening(config, service, workdir))
+async def serve(config: Config, workdir: pathlib.Path) -> None:
+    """As `run`, in a running event loop."""
+    runs.need(config, "checkpoint")
+    with contextlib.closing(http.bind(config.host, config.port)) as bound:  # before minutes of loading
+        service, stop = make(config), asyncio.Event()
+        with _signals(stop):
+            await service.run(bound, stop, _listening(config, service, workdir, bound.getsockname()[1]))
 
 
 def make(config: Config) -> Service:
     """The service that `config` describes, not yet listening. ValueError for what is wrong with it."""
-    runs.need(config, "checkpoint")
     if runs.num_processes() > 1:
         raise ValueError("several processes would serve one port; start this stage on one host")
     key = token(config)
@@ -122,8 +124,8 @@ def _signals(stop: asyncio.Event) -> Iterator[None]:
             loop.remove_signal_handler(number)
 
 
-def _listening(config: Config, service: Service, workdir: pathlib.Path) -> Callable[[int], None]:
-    def tell(port: int) -> None:
+def _listening(config: Config, service: Service, workdir: pathlib.Path, port: int) -> Callable[[], None]:
+    def tell() -> None:
         host = f"[{config.host}]" if ":" in config.host else config.host
         records.write_json(workdir / "serving.json", {"url": f"http://{host}:{port}", "model": service.judge.name,
                                                       "pid": os.getpid()})

@@ -17,6 +17,7 @@ from libra_jax.judges import model
 from libra_jax.judging.prompt import load_template
 from libra_jax.miniature import arithmetic
 from libra_jax.sampling.engine import SamplingConfig
+from libra_jax.serving import http as http_layer
 from libra_jax.serving.http import LimitsConfig
 from libra_jax.serving.service import Service, ServiceConfig
 from libra_jax.text import tokenizer as tokenizers
@@ -78,7 +79,9 @@ def serving(judge, token="", limits=None, **changes):
         made["loop"], made["stop"] = asyncio.get_running_loop(), asyncio.Event()
         try:
             made["service"] = Service(judge, config, limits or LimitsConfig(), token)
-            await made["service"].run("127.0.0.1", 0, made["stop"], lambda port: (made.update(port=port), ready.set()))
+            bound = http_layer.bind("127.0.0.1", 0)
+            made["port"] = bound.getsockname()[1]
+            await made["service"].run(bound, made["stop"], ready.set)
         finally:
             ready.set()
 

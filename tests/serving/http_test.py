@@ -42,7 +42,9 @@ class Running:
                 raise
 
         self.server = http.Server(self._limits, self.check, answer, lambda *what: self.counted.append(what))
-        self.port = await self.server.start("127.0.0.1", 0)
+        bound = http.bind("127.0.0.1", 0)
+        self.port = bound.getsockname()[1]
+        await self.server.start(bound)
         self._ready.set()
         await self.stop.wait()
         await self.server.stop()
@@ -200,3 +202,12 @@ def test_pieces_come_as_they_are_made_and_a_client_that_takes_none_is_left():
 def test_a_fault_in_the_limits_is_named():
     with pytest.raises(ValueError, match="read_seconds=0"):
         LimitsConfig(read_seconds=0)
+
+
+def test_an_address_where_somebody_listens_is_refused():
+    with contextlib.closing(http.bind("127.0.0.1", 0)) as bound:
+        bound.listen()
+        with pytest.raises(OSError, match=rf"127.0.0.1, port {bound.getsockname()[1]}: .*a free port"):
+            http.bind(*bound.getsockname())
+    with pytest.raises(OSError, match=r"192\.0\.2\.1"):
+        http.bind("192.0.2.1", 0)
