@@ -102,7 +102,8 @@ def to_json(value: Any) -> bytes:
 
 class Server:
     """Reads requests and writes replies. `check` sees a request before its body is read and may refuse it; `answer`
-    makes the reply, and is cancelled when its client goes away. `count` hears (path, status) of every reply."""
+    makes the reply, and is cancelled when its client goes away. `count` hears (path, status) of every reply, with an
+    empty path where none was understood."""
 
     def __init__(self, limits: LimitsConfig, check: Callable[[Request], None],
                  answer: Callable[[Request], Awaitable[Reply]], count: Callable[[str, int], None]):
@@ -150,12 +151,13 @@ class _Connection:
 
     def __init__(self, server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter):
         self.server, self.reader, self.writer, self.buffer = server, reader, writer, bytearray()
+        self.path = ""  # of the request under way, once it is known
 
     async def serve(self) -> None:
         """Requests one after another, until one of the two sides is done."""
         again = True
         while again:
-            request = None
+            self.path = ""
             try:
                 request, again = await self._read()
                 if request is None:
@@ -176,7 +178,7 @@ class _Connection:
 
     async def refuse(self, refused: Refused) -> None:
         """Says why and closes, having let the client finish its sentence."""
-        self.server._count("", refused.status)
+        self.server._count(self.path, refused.status)
         await self._write(refused.reply(), False)
         if self.writer.can_write_eof():
             self.writer.write_eof()
@@ -238,6 +240,7 @@ class _Connection:
         if end > _HEAD:
             raise Refused(431, f"more than {_HEAD:,} bytes of headers")
         request, size, again = head(bytes(self.buffer[:end]))
+        self.path = request.path
         self.server._check(request)
         if size > self.server.limits.body:
             raise Refused(413, f"a body of {size:,} bytes: expected at most {self.server.limits.body:,}")

@@ -259,6 +259,7 @@ class Service:
         return Reply(kind="text/plain; version=0.0.4", body=("\n".join(lines) + "\n").encode())
 
     def _count(self, path: str, status: int) -> None:
+        path = path if path in _ROUTES else ""  # so that nobody makes up new ones
         self._counts["requests", f'path="{path}",status="{status}"'] += 1
 
     def _spent(self, prompt: tuple[int, ...], samples: int, completion: int) -> None:

@@ -137,6 +137,13 @@ def test_a_client_that_does_not_finish_is_told_in_time(echoing):
     assert echoing.say(b"") == b"" and time.monotonic() - start < 5  # one that says nothing
 
 
+def test_replies_are_counted_by_path_and_status(echoing):
+    echoing.counted.clear()
+    echoing.say(post(b"", path="/one", last=False) + post(b"", path="/no"))
+    echoing.say(b"nonsense\r\n\r\n")
+    assert echoing.counted == [("/one", 200), ("/no", 403), ("", 400)]
+
+
 def test_a_large_body_waits_for_permission(echoing):
     with echoing.connect() as client:
         client.sendall(b"POST / HTTP/1.1\r\nContent-Length: 3\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n")

@@ -147,6 +147,9 @@ def test_overload_is_told_to_come_again_and_nothing_is_lost(start):
         metrics = client("/metrics").raw.decode()
         served = sum(each.status == 200 for each in found) + 1
         assert f'libra_requests_total{{path="/score",status="200"}} {served}\n' in metrics
+        refused = sum(each.status == 429 for each in found)
+        assert f'libra_requests_total{{path="/score",status="429"}} {refused}\n' in metrics
+        assert client("/made/up").status == 404 and "made" not in client("/metrics").raw.decode()
         assert f'libra_samples_total {4 * served}\n' in metrics and "libra_engine_failures_total 0\n" in metrics
 
 
