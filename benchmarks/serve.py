@@ -15,6 +15,7 @@ from __future__ import annotations
 import collections
 import concurrent.futures
 import http.client
+import itertools
 import json
 import queue
 import random
@@ -31,6 +32,7 @@ URL = flags.DEFINE_string("url", "http://127.0.0.1:8000", "Where libra serve lis
 CLIENTS = flags.DEFINE_integer("clients", 64, "Connections at once.")
 REQUESTS = flags.DEFINE_integer("requests", 500, "Responses to score, each in a request of its own.")
 VOTES = flags.DEFINE_integer("votes", 1, "Judgements of each.")
+ATTEMPTS = 1000  # of a request, after which it counts as lost
 DISTINCT = flags.DEFINE_integer("distinct", 100, "Different pairs among them; the others are asked again.")
 
 
@@ -52,17 +54,20 @@ def client(left: queue.Queue, done: list, statuses: collections.Counter) -> None
             place, item = left.get_nowait()
         except queue.Empty:
             return
-        start = time.monotonic()
-        while True:
-            connection.request("POST", "/score", json.dumps({"items": [item], "votes": VOTES.value}),
-                               {"Content-Type": "application/json"})
-            reply = connection.getresponse()
-            said = reply.read()
-            statuses[reply.status] += 1
-            if reply.status not in (429, 503):
+        start, body = time.monotonic(), json.dumps({"items": [item], "votes": VOTES.value})
+        for attempt in itertools.count():
+            try:
+                connection.request("POST", "/score", body, {"Content-Type": "application/json"})
+                reply = connection.getresponse()
+                said, status, wait = reply.read(), reply.status, float(reply.getheader("Retry-After", "1"))
+            except (OSError, http.client.HTTPException):  # the server may close a connection between two requests
+                connection.close()
+                said, status, wait = b"", 0, 0.1
+            statuses[status or "no reply"] += 1
+            if status not in (0, 429, 503) or attempt == ATTEMPTS:
                 break
-            time.sleep(float(reply.getheader("Retry-After", "1")) * random.uniform(0.5, 1))
-        done.append((place, time.monotonic() - start, reply.status, said))
+            time.sleep(wait * random.uniform(0.5, 1))
+        done.append((place, time.monotonic() - start, status, said))
 
 
 def main(_) -> None:

@@ -7,7 +7,7 @@ import itertools
 import json
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from libra_jax.judges import model
 from libra_jax.judging import reward
@@ -36,8 +36,9 @@ def pair_example(question: str, response: str) -> JudgingExample:
                           source="")
 
 
-def load(path: str | os.PathLike, votes: int, template: str, changes: Mapping[str, Any]) -> Local:
+def load(path: str | os.PathLike, votes: int, template: str, compute_dtype: Literal["float32", "bfloat16"],
+         changes: Mapping[str, Any]) -> Local:
     """The scorer that trainers.from_checkpoint describes. ValueError or FileNotFoundError where it cannot be loaded."""
     config = model.ModelJudgeConfig(**changes)
     config = dataclasses.replace(config, sampling=dataclasses.replace(config.sampling, num_samples=votes))
-    return Local(judge=model.load(path, config, load_template(template)))
+    return Local(judge=model.load(path, config, load_template(template), compute_dtype=compute_dtype))

@@ -16,7 +16,7 @@ import json
 import os
 import random
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from libra_jax.judges import wire
 
@@ -174,13 +174,15 @@ def from_url(url: str, *, votes: int = 1, token_env: str = "", question: str = "
 
 
 def from_checkpoint(path: str | os.PathLike, *, votes: int = 1, template: str = "libra", question: str = "",
-                    unparsed: float | None = None, **changes: Any) -> Reward:
+                    unparsed: float | None = None, compute_dtype: Literal["float32", "bfloat16"] = "float32",
+                    **changes: Any) -> Reward:
     """A reward by a checkpoint folder, loaded into this process; `changes` are fields of ModelJudgeConfig, such as
     thinking=False, or sampling=SamplingConfig(...), whose num_samples `votes` replaces.
     """
     from libra_jax.judges import local
 
-    return Reward(scorer=local.load(path, votes, template, changes), question=question, unparsed=unparsed)
+    scorer = local.load(path, votes, template, compute_dtype, changes)
+    return Reward(scorer=scorer, question=question, unparsed=unparsed)
 
 
 def asked(prompt: Any) -> str | None:

@@ -84,7 +84,7 @@ def ask(body: bytes, judge: ModelJudge, opening: Opening, most_samples: int, lon
     usage = options.flag("include_usage", False)
     options.end()
     found = Ask(prompt=prompt, samples=range(first, first + number), seed=seed, id=number_of,
-                temperature=fields.number("temperature", sampling.temperature, 0, 100), budget=most, opening=opening,
+                temperature=fields.temperature(sampling.temperature), budget=most, opening=opening,
                 stop=_stops(fields), stream=stream, include_usage=usage, logprobs=fields.flag("logprobs", False))
     fields.fixed("top_logprobs", 0)
     fields.fixed("top_p", sampling.top_p)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import difflib
 import json
-import math
 from collections.abc import Collection
 from typing import Any
 
 from libra_jax.serving.http import Refused
 
+_COOLEST = 0.01
 _SHOWN = 60  # characters of a value in a message
 
 
@@ -54,9 +54,16 @@ class Fields:
     def number(self, name: str, default: float, least: float, most: float) -> float:
         """A number from `least` to `most`."""
         value = self.take(name, default)
-        if type(value) not in (int, float) or not math.isfinite(value) or not least <= value <= most:
+        if type(value) not in (int, float) or not least <= value <= most:
             raise self.wrong(name, f"a number from {least:g} to {most:g}")
         return float(value)
+
+    def temperature(self, default: float) -> float:
+        """A temperature: 0, or not so near to it that logits divided by it overflow."""
+        value = self.number("temperature", default, 0, 100)
+        if 0 < value < _COOLEST and value != default:
+            raise self.wrong("temperature", f"0, or a number from {_COOLEST} to 100")
+        return value
 
     def fixed(self, name: str, *expected: Any) -> None:
         """A field that may only say what is so anyway."""
@@ -71,7 +78,7 @@ class Fields:
     def end(self, ignored: Collection[str] = ()) -> None:
         """Refuses fields that nobody asked for, so that none is silently without effect."""
         for name in sorted(self._raw.keys() - self._asked - set(ignored)):
-            near = difflib.get_close_matches(name, sorted(self._asked), 1)
+            near = difflib.get_close_matches(name[:_SHOWN], sorted(self._asked), 1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise Refused(400, f"{self._where}{name[:_SHOWN]}: not supported here{hint} (supported: "
                                f"{', '.join(sorted(self._asked))})")
@@ -89,4 +96,6 @@ def _kind(value: Any) -> str:
     """A value as messages show it: cut, and texts and containers by their type alone."""
     if isinstance(value, (int, float)):
         return repr(value)[:_SHOWN]
-    return {dict: "an object", list: "a list", str: "a string"}.get(type(value), "null")
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
+    return {dict: "an object", str: "a string"}.get(type(value), "null")

@@ -41,14 +41,13 @@ def ask(body: bytes, judge: ModelJudge, most_items: int, most_samples: int, long
     fields, sampling = Fields(read(body)), judge.config.sampling
     items = fields.take("items")
     if not isinstance(items, list) or not 1 <= len(items) <= most_items:
-        raise fields.wrong("items", f"a list of 1 to {most_items} objects with question and response"
-                           + (f" ({len(items)} are too many)" if isinstance(items, list) and items else ""))
+        raise fields.wrong("items", f"a list of 1 to {most_items} objects with question and response")
     votes = fields.count("votes", sampling.num_samples, 1, most_samples)
     if len(items) * votes > most_samples:
         raise Refused(400, f"{len(items)} items of {votes} votes: expected at most {most_samples} votes in all")
     found = Ask(examples=tuple(_example(item, place) for place, item in enumerate(items)), prompts=(), votes=votes,
                 seed=fields.count("seed", sampling.seed, -_SEEDS, _SEEDS - 1),
-                temperature=fields.number("temperature", sampling.temperature, 0, 100),
+                temperature=fields.temperature(sampling.temperature),
                 budget=fields.count("max_tokens", sampling.max_new_tokens, 1, sampling.max_new_tokens),
                 thoughts=fields.flag("thoughts", False))
     fields.end()

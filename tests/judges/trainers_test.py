@@ -167,3 +167,10 @@ def test_a_checkpoint_scores_each_pair_alike_whatever_is_beside_it():
     assert len(set(found)) > 1 and all(score is None or 0 <= score <= 1 for score in found)
     assert reward(questions[::-1], responses[::-1]) == found[::-1]
     assert reward(questions[4:], responses[4:]) == found[4:]
+
+
+def test_a_checkpoint_computes_as_asked():
+    reward = trainers.from_checkpoint(CHECKPOINT, template="miniature", compute_dtype="bfloat16", thinking=False)
+    judge = reward.scorer.judge
+    assert judge.model_config.dtype == "bfloat16" and not judge.config.thinking
+    assert judge.config.sampling.num_samples == 1
