@@ -159,7 +159,7 @@ def test_a_url_needs_no_jax():
 
 def test_a_checkpoint_scores_each_pair_alike_whatever_is_beside_it():
     reward = trainers.from_checkpoint(CHECKPOINT, votes=4, template="miniature",
-                                      sampling=SamplingConfig(max_new_tokens=48, batch_size=16))
+                                      sampling=SamplingConfig(max_new_tokens=32, batch_size=16))
     questions = [problem.question for problem in arithmetic.problems(0, 6)]
     responses = [arithmetic.solution(question, random.Random(number), slip=number % 2)[0]
                  for number, question in enumerate(questions)]

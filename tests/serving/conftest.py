@@ -71,8 +71,11 @@ class Client:
 
 @contextlib.contextmanager
 def serving(judge, token="", limits=None, **changes):
-    """A service of `judge` at a free port, until the end of the block."""
-    config = dataclasses.replace(ServiceConfig(longest=128, segment=8), **changes)
+    """A service of `judge` at a free port, until the end of the block.
+
+    Its longest prompt makes the shapes those of a ModelJudge that judges prompts of 49 to 64 tokens: one compilation.
+    """
+    config = dataclasses.replace(ServiceConfig(longest=64, segment=8), **changes)
     ready, made = threading.Event(), {}
 
     async def main():
