@@ -175,6 +175,8 @@ def _messages(raw: Any) -> list[Message]:
             raise fields.wrong("content", "a string, or parts of type text")
         fields.end(("name", "reasoning_content"))
         found.append(Message(role=role, content=(content,)))
+    if found[-1].role == "assistant":
+        raise Refused(400, "messages: the last one is the assistant's, and none is gone on with; expected the user's")
     return found
 
 

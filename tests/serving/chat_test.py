@@ -71,6 +71,7 @@ def test_no_message_brings_control_tokens(silent):
     ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, r"content\[0\]\.type"),
     ({"messages": [{"role": "user", "content": "x", "tool_calls": []}]}, "tool_calls: not supported"),
     ({"messages": [{"role": "user", "content": "x"}, {"role": "system", "content": "x"}]}, "system message"),
+    ({"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "x"}]}, "last one is the assist"),
     ({"messages": [{"role": "user", "content": "x" * 300}]}, "expected at most 200"),
     ({"n": 9}, "n: expected a whole number from 1 to 8; found 9"), ({"n": 0}, "n:"), ({"n": True}, "n:"),
     ({"temperature": -1}, "temperature"), ({"temperature": "hot"}, "temperature: .*found a string"),
