@@ -103,8 +103,8 @@ class Reward:
       scorer: who scores.
       question: the dataset's column that holds the question (in verl, the field of extra_info); empty: TRL's prompt
         without its system message. With it, instructions around the question need not reach the judge.
-      unparsed: the reward where the judge came to no verdict; None leaves it to TRL (which leaves such a sample out of
-        this function's statistics, and adds nothing to its reward).
+      unparsed: the reward where the judge came to no verdict; None leaves it to TRL, which then gives the sample no
+        advantage and no part in its group's mean (1.16; earlier versions took it as 0).
       name: under which TRL logs it.
     """
 

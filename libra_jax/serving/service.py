@@ -73,8 +73,6 @@ class Service:
 
     def __init__(self, judge: ModelJudge, config: ServiceConfig, limits: http.LimitsConfig, token: str = ""):
         self.judge, self.config, self._token = judge, config, token
-        if not len(judge.tokenizer.stop_ids):
-            raise ValueError("the tokenizer has no end token")
         self.worker = Worker(functools.partial(
             Session, judge.model_config, judge.params, judge.config.sampling, longest=config.longest,
             stop_ids=judge.tokenizer.stop_ids, segment=config.segment, mesh=judge.mesh))

@@ -2,9 +2,9 @@ r"""Serves a checkpoint as a judge over HTTP: POST /score, and an OpenAI-compati
 
     libra serve --workdir=runs/serve --config.checkpoint=FOLDER
 
-Prints one line when it listens (and, with the port, writes it to serving.json of the workdir), and serves until
-SIGTERM or Ctrl-C: then it refuses what is new with 503, finishes what runs, and ends with status 0. docs/serve.md has
-the requests.
+Prints one line when it listens, has its address in serving.json of the workdir for as long, and serves until SIGTERM
+or Ctrl-C: then it refuses what is new with 503, finishes what runs, and ends with status 0. docs/serve.md has the
+requests.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from libra_jax.serving.http import LimitsConfig
 from libra_jax.serving.service import Service, ServiceConfig
 from libra_jax.stages import judge as judging
 
+_NOTE = "serving.json"
 _SHORTEST = 16  # characters of a token
 
 
@@ -77,7 +78,10 @@ async def serve(config: Config, workdir: pathlib.Path) -> None:
     with contextlib.closing(http.bind(config.host, config.port)) as bound:  # before minutes of loading
         service, stop = make(config), asyncio.Event()
         with _signals(stop):
-            await service.run(bound, stop, _listening(config, service, workdir, bound.getsockname()[1]))
+            try:
+                await service.run(bound, stop, _listening(config, service, workdir, bound.getsockname()[1]))
+            finally:
+                (workdir / _NOTE).unlink(missing_ok=True)
 
 
 def make(config: Config) -> Service:
@@ -127,7 +131,7 @@ def _signals(stop: asyncio.Event) -> Iterator[None]:
 def _listening(config: Config, service: Service, workdir: pathlib.Path, port: int) -> Callable[[], None]:
     def tell() -> None:
         host = f"[{config.host}]" if ":" in config.host else config.host
-        records.write_json(workdir / "serving.json", {"url": f"http://{host}:{port}", "model": service.judge.name,
+        records.write_json(workdir / _NOTE, {"url": f"http://{host}:{port}", "model": service.judge.name,
                                                       "pid": os.getpid()})
         if not _is_local(config.host) and not (config.token_file or config.token_env):
             print(f"warning: {config.host} is reached from other machines, and no token is asked for; set "

@@ -47,7 +47,10 @@ def served(tmp_path_factory):
         stack.callback(process.kill)
         line = process.stdout.readline()
         assert line.startswith("serving miniature at http://127.0.0.1:"), process.communicate()
-        yield json.loads((workdir / "serving.json").read_text())["url"], process
+        note = json.loads((workdir / "serving.json").read_text())
+        assert (note["model"], note["pid"]) == ("miniature", process.pid)
+        yield note["url"], process
+        assert process.poll() is None or not (workdir / "serving.json").exists()
 
 
 @pytest.fixture(scope="module")
