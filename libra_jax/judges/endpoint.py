@@ -50,6 +50,8 @@ class EndpointConfig:
       num_samples: votes an example, a request each.
       temperature, top_p, max_tokens: as the API has them; max_tokens counts the thought too.
       seed: sample s of an example is asked for with seed + s; below 0: without any.
+      draw_ids: for `libra serve`: every vote is asked for with `seed`, and with the example's id and the vote's number,
+        by which it draws what --config.judge=model draws; other servers may refuse the field.
       logprobs: ask for probabilities of tokens; a judgement's score is then P(correct) at its verdict.
       extra: a JSON object of further fields of the request, which win; null takes a field away. For example
         {"max_tokens": null, "max_completion_tokens": 4096} or {"chat_template_kwargs": {"enable_thinking": false}}.
@@ -70,6 +72,7 @@ class EndpointConfig:
     top_p: float = 1.0
     max_tokens: int = 4096
     seed: int = 0
+    draw_ids: bool = False
     logprobs: bool = False
     extra: str = "{}"
     concurrency: int = 16
@@ -87,6 +90,8 @@ class EndpointConfig:
                             ("max_failures", 1), ("backoff", 0), ("max_backoff", 0)):
             if not getattr(self, name) >= least:
                 raise ValueError(f"{name}={getattr(self, name)}: expected at least {least}")
+        if self.draw_ids and self.seed < 0:
+            raise ValueError(f"draw_ids with seed={self.seed}: expected a seed of at least 0")
         if not self.timeout > 0:
             raise ValueError(f"timeout={self.timeout}: expected seconds above 0")
         try:
@@ -169,7 +174,9 @@ class EndpointJudge:
                                for message in messages],
                   "temperature": config.temperature, "top_p": config.top_p, "max_tokens": config.max_tokens}
         if config.seed >= 0:
-            fields["seed"] = config.seed + sample
+            fields["seed"] = config.seed + sample * (not config.draw_ids)
+        if config.draw_ids:
+            fields["libra_draw"] = {"id": example.id, "sample": sample}
         if config.logprobs:
             fields |= {"logprobs": True, "top_logprobs": _TOP_LOGPROBS}
         fields |= json.loads(config.extra)

@@ -37,6 +37,25 @@ class Demand:
         self._again: collections.deque[int] = collections.deque()  # prompts whose begun samples were not enough
         self._returned: collections.deque[tuple[int, list[int]]] = collections.deque()
         self._open: set[int] = set()  # prompts of which some samples were begun and others may be
+        self._dropped: list[int] = []
+
+    def add(self, samples: Sequence[int]) -> int:
+        """One prompt more, after all others; returns its index, which may be that of a dropped one."""
+        index = self._dropped.pop() if self._dropped else len(self.prompts)
+        self.prompts[index : index + 1] = [_Prompt(samples)]
+        if samples:
+            self._fresh.append(index)
+        return index
+
+    def drop(self, prompt: int) -> None:
+        """Forgets a prompt, none of whose samples is under way: nothing of it is begun any more."""
+        for queue in (self._fresh, self._again):
+            if prompt in queue:
+                queue.remove(prompt)
+        self._returned = collections.deque(each for each in self._returned if each[0] != prompt)
+        self._open.discard(prompt)
+        self.prompts[prompt] = _Prompt(())
+        self._dropped.append(prompt)
 
     def take(self) -> tuple[int, list[int]] | None:
         """The next prompt and samples of it to begin; None where none is left to begin now."""

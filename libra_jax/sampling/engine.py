@@ -158,24 +158,27 @@ def generate(
     settings out of their range, or `ids` or `budgets` of another length than `prompts`.
     """
     budgets = [config.max_new_tokens] * len(prompts) if budgets is None else [int(each) for each in budgets]
-    _check(model_config, config, prompts, ids, budgets)
+    check(model_config, config, prompts, ids, budgets)
     if acceptance is not None and (skip or acceptance.enough < 1):
         raise ValueError(f"skip={skip} and acceptance.enough={acceptance.enough}: expected 0, and at least 1")
     ids = range(len(prompts)) if ids is None else ids
     numbers = range(first_sample, first_sample + config.num_samples)
     wanted = [numbers[max(0, skip - index * len(numbers)):] for index in range(len(prompts))]
-    make = functools.partial(_Run, model_config, params, config, prompts, budgets, longest, ids, wanted, stop_ids,
+    make = functools.partial(Run, model_config, params, config, prompts, budgets, longest, ids, wanted, stop_ids,
                              acceptance, progress, mesh)
     return _stream(make) if any(wanted) else iter(())
 
 
-def _stream(make: Callable[[], _Run]) -> Iterator[Sample]:
+def _stream(make: Callable[[], Run]) -> Iterator[Sample]:
     """Nothing is placed on the devices before the first sample is asked for."""
     yield from make().samples()
 
 
-class _Run:
-    """One call of `generate`: the device's programs, the host's schedule, and what has been drawn so far."""
+class Run:
+    """What `generate` and a Session run: the device's programs, the host's schedule, and what has been drawn so far.
+
+    `seeds` has one for each prompt; `limit` is how many tokens a row draws before the host looks, at most SEGMENT.
+    """
 
     def __init__(self, model_config: ModelConfig, params: Any, config: SamplingConfig,
                  prompts: Sequence[Sequence[int]], budgets: Sequence[int], longest: int, ids: Sequence[int],
@@ -183,6 +186,7 @@ class _Run:
                  progress: Callable[[Progress], None] | None, mesh: jax.sharding.Mesh | None):
         self.config, self.prompts, self.ids, self.stop_ids = config, prompts, ids, frozenset(stop_ids)
         self.acceptance, self.progress = acceptance, progress
+        self.seeds, self.limit = [config.seed] * len(prompts), SEGMENT
         devices = jax.devices() if mesh is None else mesh.devices.flat
         model_config = stores.for_devices(model_config, devices, 1 if mesh is None else mesh.shape["tensor"],
                                           config.cache_dtype)
@@ -220,16 +224,16 @@ class _Run:
             self.store.calibrate(self.prompts)
         ordered = self._in_order()
         while True:
-            self._fill()
+            self.fill()
             live = self.schedule.live()
             if not live:
                 break
-            self._segment(live)
+            self.segment(live)
             yield from ordered()
         if self.finished:  # so a fault of the schedule never goes unseen
             raise RuntimeError(f"{len(self.finished)} samples ended and were not wanted")
 
-    def _fill(self) -> None:
+    def fill(self) -> None:
         """Gives free rows samples until none is free or nothing is left to begin; then the batch may shrink."""
         while True:
             fill = self.schedule.fill()
@@ -257,11 +261,14 @@ class _Run:
             self.rows.done[index] = False
             self.matched[index] = -1 if self.acceptance and self.acceptance.close_id is not None else 0
             self.drawn[index] = []
-        self.rows.key[new] = np.asarray(programs.keys(self.config.seed, pairs))[new]
+        seeds = np.array([self.seeds[self.schedule.rows[index].prompt] for index in new])
+        for seed in np.unique(seeds):
+            mine = np.array(new)[seeds == seed]
+            self.rows.key[mine] = np.asarray(programs.keys(int(seed), pairs))[mine]
 
-    def _segment(self, live: list[int]) -> None:
+    def segment(self, live: list[int]) -> None:
         """Decodes, and settles the rows that ended."""
-        for index, _ in self.schedule.grow(SEGMENT):
+        for index, _ in self.schedule.grow(self.limit):
             self.rows.done[index] = True
             live.remove(index)
         table = self.rows.table
@@ -279,7 +286,7 @@ class _Run:
         store = self.store
         with store.placed():
             store.cache, found = programs.decode(
-                store.model_config, store.params, self.rows, store.cache, self._watch(), limit=SEGMENT,
+                store.model_config, store.params, self.rows, store.cache, self._watch(), limit=self.limit,
                 floor=max(0, floor), tile=self.tile, **decode_options(self.config, tuple(self.stop_ids)))
         found = jax.device_get(found)
         before = self.rows.count
@@ -302,7 +309,7 @@ class _Run:
             for index in self.schedule.live():  # what the device could not know
                 row = self.schedule.rows[index]
                 if not self.demand.needed(row.prompt, row.sample):
-                    self._give_up(index)
+                    self.give_up(index)
         self._report()
 
     def _settle(self, index: int) -> None:
@@ -310,7 +317,7 @@ class _Run:
         tokens = np.concatenate([part for part, _ in self.drawn[index]]).astype(np.int32)
         stopped = int(tokens[-1]) in self.stop_ids
         if not stopped and len(tokens) < self.rows.most[index]:  # the device found it needless
-            return self._give_up(index)
+            return self.give_up(index)
         self.schedule.end(index)
         self.rows.position[index] = 0
         logprobs = np.concatenate([part for _, part in self.drawn[index]]).astype(np.float32)
@@ -323,7 +330,8 @@ class _Run:
                                                        "stop" if stopped else "length")
         self.drawn[index] = []
 
-    def _give_up(self, index: int) -> None:
+    def give_up(self, index: int) -> None:
+        """Frees a row whose sample is not wanted."""
         row = self.schedule.end(index)
         self.rows.done[index], self.rows.position[index], self.drawn[index] = True, 0, []
         self.num_given_up += 1
@@ -385,8 +393,9 @@ def decode_options(config: SamplingConfig, stop_ids: Sequence[int]) -> dict[str,
             "greedy": config.temperature == 0, "top_k": config.top_k, "top_p": config.top_p}
 
 
-def _check(model_config: ModelConfig, config: SamplingConfig, prompts: Sequence[Sequence[int]],
-           ids: Sequence[int] | None, budgets: Sequence[int]) -> None:
+def check(model_config: ModelConfig, config: SamplingConfig, prompts: Sequence[Sequence[int]],
+          ids: Sequence[int] | None, budgets: Sequence[int]) -> None:
+    """Raises ValueError as `generate` says."""
     filters.check(config.top_k, config.top_p)
     if not config.temperature >= 0:
         raise ValueError(f"temperature={config.temperature}: expected 0 (greedy) or a positive number")

@@ -74,6 +74,17 @@ def test_the_request_is_the_templates_question_and_the_settings(server, make):
                                         "top_logprobs"}
 
 
+def test_draw_ids_say_which_vote_of_which_example_and_change_nothing_else(server, make):
+    plain, named = make(seed=5, num_samples=2), make(seed=5, num_samples=2, draw_ids=True)
+    one = examples(1)[0]
+    for sample in range(2):
+        before, after = (json.loads(judge.body(one, sample)) for judge in (plain, named))
+        assert after.pop("libra_draw") == {"id": one.id, "sample": sample}
+        assert (before.pop("seed"), after.pop("seed")) == (5 + sample, 5) and before == after
+    with pytest.raises(ValueError, match="draw_ids with seed=-1"):
+        endpoint.EndpointConfig(draw_ids=True, seed=-1)
+
+
 def test_a_system_message_goes_first_and_lone_surrogates_become_question_marks(server, make):
     judge = dataclasses.replace(make(), template=dataclasses.replace(TEMPLATE, system="Be fair."))
     list(judge.judge(examples(1, response="a\ud800b")))

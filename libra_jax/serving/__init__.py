@@ -1,0 +1,1 @@
+"""A judge behind HTTP: connections, requests and answers as data, and the thread that draws."""
