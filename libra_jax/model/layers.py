@@ -6,6 +6,8 @@ Axis letters are those of libra_jax/model/__init__.py.
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import math
 
 import jax
@@ -36,12 +38,40 @@ def stream(x: jax.Array, decoding: bool, *, whole: bool = False) -> jax.Array:
     return rules.constrain(x, axes)
 
 
+@functools.partial(jax.tree_util.register_dataclass, data_fields=("weight", "a", "b"), meta_fields=("scale",))
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Adapted:
+    """A matrix that stands for weight + scale * a b, where a [in..., R] and b [R, out...] are small (model/lora.py).
+
+    It may lie in Params wherever `product` takes a matrix; of stacked layers each part has the layers on axis 0.
+    """
+
+    weight: jax.Array
+    a: jax.Array
+    b: jax.Array
+    scale: float
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """That of the matrix."""
+        return self.weight.shape
+
+
 def product(config: ModelConfig, x: jax.Array, weight: nnx.Param, axes: int = 1) -> jax.Array:
     """The last `axes` axes of x [B, T, ...] with the first ones of the weight, taken in x's dtype.
 
-    On one device as a product of two matrices: for more axes XLA copies the operands of the weight's gradient on CPUs.
+    An adapted matrix is never summed up: x W + scale (x a) b, so that no gradient is as large as W.
     """
-    matrix, exact = weight[...].astype(x.dtype), precision(config)
+    matrix = weight.get_value()
+    if not isinstance(matrix, Adapted):
+        return _product(config, x, matrix, axes)
+    low = rules.constrain(_product(config, x, matrix.a, axes), ("batch", "time", "rank"))
+    return _product(config, x, matrix.weight, axes) + _product(config, low * matrix.scale, matrix.b, 1)
+
+
+def _product(config: ModelConfig, x: jax.Array, matrix: jax.Array, axes: int) -> jax.Array:
+    """On one device as a product of two matrices: for more axes XLA copies the operands of the gradient on CPUs."""
+    matrix, exact = matrix.astype(x.dtype), precision(config)
     if rules.mesh() is not None:
         return jnp.tensordot(x, matrix, axes, precision=exact)
     inner, outer = matrix.shape[:axes], matrix.shape[axes:]

@@ -1,8 +1,9 @@
 """The decoder: one NNX module, and pure functions over its parameters.
 
-Params is a plain nested dict of arrays (float32 masters), the parameters of all layers stacked on axis 0. The functions
-take the config first and are fit for jax.jit with it static: `jax.jit(apply, static_argnums=0)`. The modules hold no
-state of their own between calls. Axis letters are those of libra_jax/model/__init__.py.
+Params is a plain nested dict of arrays (float32 masters), the parameters of all layers stacked on axis 0; a matrix of a
+layer may be layers.Adapted. The functions take the config first and are fit for jax.jit with it static:
+`jax.jit(apply, static_argnums=0)`. The modules hold no state of their own between calls. Axis letters are those of
+libra_jax/model/__init__.py.
 """
 
 from __future__ import annotations

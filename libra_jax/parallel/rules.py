@@ -28,6 +28,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "feedforward": ("tensor",),
     "vocabulary": ("tensor",),
     "norm": (),
+    "rank": (),  # of an adapter
 }
 
 

@@ -9,12 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from libra_jax.model import transformer
+from libra_jax.model import lora, transformer
 from libra_jax.model.config import ModelConfig
 
 
 def enter(config: ModelConfig, params: transformer.Params, mesh: jax.sharding.Mesh) -> transformer.Params:
-    """A copy of `params` for sampling: matrices in config.dtype, laid out over `mesh` by the rules table.
+    """A copy of `params` for sampling: matrices in config.dtype, laid out over `mesh` by the rules table. Adapted ones
+    are summed up.
 
     One jitted program casts and moves them where both lie on the same devices. Where they lie on others, it cuts them
     as `mesh` wants them, and each part is sent from device to device. The copy has memory of its own: the trainer may
@@ -35,7 +36,7 @@ def enter(config: ModelConfig, params: transformer.Params, mesh: jax.sharding.Me
 
 @functools.lru_cache(maxsize=8)
 def _program(config: ModelConfig, mesh: jax.sharding.Mesh) -> Callable:
-    return jax.jit(lambda params: jax.tree.map(jnp.copy, transformer.cast(config, params)),
+    return jax.jit(lambda params: jax.tree.map(jnp.copy, transformer.cast(config, lora.merge(params))),
                    out_shardings=transformer.shardings(config, mesh))
 
 

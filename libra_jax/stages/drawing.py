@@ -95,7 +95,9 @@ class Drawer:
         """Binds the model; keeps its first parameters where the KL term needs a reference."""
         self.model, self.mesh = model, mesh
         self.sampling_mesh = sampling_mesh(self.config, mesh, self.devices)
-        self.reference = transformer.cast(model, params) if self.config.grpo.kl_weight else None
+        self.reference = None
+        if self.config.grpo.kl_weight:  # what adapters are added to stays as it is
+            self.reference = params if self.config.train.lora.rank else transformer.cast(model, params)
         self.score = self.scorer(model, mesh)
         unit = self.config.updates * mesh.shape["data"] * mesh.shape["fsdp"] * self.config.train.accumulation
         most = self.config.groups * self.config.sampling.num_samples * self.longest / self.length

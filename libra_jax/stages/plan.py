@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from libra_jax import config as configs
 from libra_jax import records
 from libra_jax.model import cache as kv_cache
-from libra_jax.model import flops, hf, transformer
+from libra_jax.model import flops, hf, lora, transformer
 from libra_jax.model.config import ModelConfig
 from libra_jax.model.published import PUBLISHED
 from libra_jax.parallel import hlo, rules, topologies
@@ -41,6 +41,7 @@ PROGRAMS = ("sft", "rl", "score", "prefill", "decode")
 _GIB = 2**30
 _REMEDIES = {
     "parameters": "a larger mesh fsdp or tensor (and a smaller data), or more chips",
+    "frozen": "a larger mesh fsdp or tensor (and a smaller data), or more chips",
     "optimizer": "a larger mesh fsdp or tensor (and a smaller data), or more chips",
     "gradients": "a larger mesh fsdp or tensor (and a smaller data), or more chips",
     "activations": "train.remat=full or offload, a larger train.accumulation, a smaller train.logit_chunk, a larger "
@@ -156,29 +157,34 @@ def build(name: str, config: Config, shape: ModelConfig, mesh: jax.sharding.Mesh
     stage = config.sft if name == "sft" else config.rl
     model = training.as_trained(shape, stage.train, mesh)
     optimizer = optimizers.make(stage.train.optimizer, stage.train.num_steps)
-    state = states.abstract(model, optimizer, mesh)
+    adapters = stage.train.lora
+    state = states.abstract(model, optimizer, mesh, adapters)
     masters, moments = on_device(state.params), on_device(state.opt_state)
-    weights = jax.tree.map(lambda leaf, like: _laid(leaf, like.sharding),  # what samples, and the reference
-                           jax.eval_shape(lambda params: transformer.cast(model, params), state.params), state.params)
-    reference = on_device(weights) if config.rl.grpo.kl_weight else 0
+    # What samples, the reference, and what adapters are added to.
+    weights = jax.tree.map(_laid, jax.eval_shape(lambda params: transformer.cast(model, params),
+                                                 transformer.shapes(model)), transformer.shardings(model, mesh))
+    frozen = on_device(weights) if adapters.rank else 0
+    reference = on_device(weights) if config.rl.grpo.kl_weight and not frozen else 0
     if name in ("sft", "rl"):
         length, rows = (stage.sequence_length, stage.batch_size) if name == "sft" else _rl_rows(config.rl)
         training.check_rows(rows, stage.train, "rows", ways=_ways(mesh))
         loss = sft.objective(stage) if name == "sft" else rl.objective(stage)
         batch = _batch(mesh, rows, length, _extras(config.rl) if name == "rl" else ())
         return Program(
-            function=steps.make(loss(model), optimizer, accumulation=stage.train.accumulation),
-            arguments=(state, batch), mesh=mesh, terms={"parameters": masters, "optimizer": moments},
+            function=steps.make(training.objective(loss(model), adapters), optimizer,
+                                accumulation=stage.train.accumulation),
+            arguments=(state, batch, *([weights] if frozen else [])), mesh=mesh,
+            terms={"parameters": masters, "optimizer": moments} | ({"frozen": frozen} if frozen else {}),
             inside={"gradients": masters}, beside=reference if name == "rl" else 0, tokens=rows * length,
-            flops=flops.train(model, rows * length, length))
-    kept = masters + moments + reference
+            flops=flops.train(model, rows * length, length, lora.num_parameters(model, adapters)))
+    kept = masters + moments + frozen + reference
     length, rows = _rl_rows(config.rl)
     if name == "score":
         rows *= config.rl.updates
         batch = {name: value for name, value in _batch(mesh, rows, length).items()
                  if name in ("tokens", "positions", "segment_ids", "loss_mask")}
         return Program(function=rl.scorer(config.rl, model, mesh), arguments=(weights, batch, 1.0), mesh=mesh,
-                       terms={"weights": on_device(weights)}, beside=kept - reference, tokens=rows * length,
+                       terms={"weights": on_device(weights)}, beside=kept - frozen - reference, tokens=rows * length,
                        flops=flops.forward(model, rows * length, length / 2))
     sampling = sampling or mesh
     if sampling is not mesh:

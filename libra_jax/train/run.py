@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import pathlib
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -12,9 +14,10 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from libra_jax import runs
-from libra_jax.model import hf
+from libra_jax.model import hf, lora, peft, transformer
 from libra_jax.model.attention import LANES
 from libra_jax.model.config import ModelConfig, Remat
+from libra_jax.model.lora import LoraConfig
 from libra_jax.parallel import mesh as meshes
 from libra_jax.train import loop
 from libra_jax.train import optimizer as optimizers
@@ -34,7 +37,8 @@ class TrainConfig:
       compute_dtype, remat: of the model (model/config.py).
       attention: auto is splash attention on TPUs and xla elsewhere (model/attention.py).
       logit_chunk: positions of each row whose logits are held at a time; 0: an eighth of all.
-      seed: of the order of the data.
+      seed: of the order of the data, and of the adapters.
+      lora: with a rank above 0 adapters alone are trained and saved, and the export is merged (docs/lora.md).
     """
 
     num_steps: int = 100
@@ -46,6 +50,7 @@ class TrainConfig:
     attention: Literal["auto", "xla", "splash", "splash_interpret"] = "auto"
     logit_chunk: int = 0
     seed: int = 0
+    lora: LoraConfig = LoraConfig()
     mesh: meshes.MeshConfig = meshes.MeshConfig()
     optimizer: optimizers.OptimizerConfig = optimizers.OptimizerConfig()
 
@@ -58,7 +63,7 @@ def fit(config: Any, loss_fn: Callable[[ModelConfig], steps.LossFn], batch_at: C
 
     `loss_fn(model_config)` is the loss of a step, `batch_at` as in train/loop.py, `updates` optimizer steps are made
     for each batch, on `devices` (default: all). `prepare(model_config, params, mesh)` is called once before the loop,
-    with the parameters as loaded.
+    with the parameters as loaded (of a LoRA run, as they stay).
     A finished run (its export is whole) is not done again. `inputs` names the fields of `config` that are paths;
     ValueError when an earlier run in `workdir` had another config or other inputs. What a signal, a full disk or a loss
     that is not finite do: train/loop.py. Returns the last row of metrics.
@@ -70,16 +75,54 @@ def fit(config: Any, loss_fn: Callable[[ModelConfig], steps.LossFn], batch_at: C
         model, params = hf.load(config.checkpoint, mesh=mesh)
         model = as_trained(model, how, mesh)
         optimizer = optimizers.make(how.optimizer, how.num_steps * updates)
-        step = steps.make(loss_fn(model), optimizer, accumulation=how.accumulation)
+        step = steps.make(objective(loss_fn(model), how.lora), optimizer, accumulation=how.accumulation)
         with jax.set_mesh(mesh):  # the model's own constraints on activations hold
+            if how.lora.rank:
+                params = transformer.cast(model, params)  # as every product takes them; they need no more
+                step, batch_at = _adapting(step, batch_at, params, how.lora)
             if prepare:
                 prepare(model, params, mesh)
-            state = states.create(model, params, optimizer, mesh)
+            if how.lora.rank:
+                params = lora.init(model, how.lora, mesh, seed=how.seed)
+                _say(label, model, how.lora)
+            state = states.create(model, params, optimizer, mesh, how.lora)
             del params  # the state has its own copy
             state = loop.fit(state, step, batch_at, how.num_steps, label=label, workdir=workdir, mesh=mesh,
                              save_every=how.save_every, updates=updates, max_skipped=how.max_skipped)
-        hf.save(export, model, state.params, tokenizer_from=config.checkpoint)
+        params = state.params
+        if how.lora.rank:
+            peft.save(workdir / "adapter", model, params, how.lora, base=config.checkpoint)
+            del step, batch_at  # and with them the frozen parameters; exported are those of the file, in full
+            params = _merged(hf.load(config.checkpoint, mesh=mesh)[1], params, how.lora)
+        hf.save(export, model, params, tokenizer_from=config.checkpoint)
     return loop.last_metrics(workdir)
+
+
+def objective(loss: steps.LossFn, adapters: LoraConfig) -> steps.LossFn:
+    """A loss of the model's parameters as the loss of what is trained: itself, or loss(adapters, batch, frozen)."""
+    if not adapters.rank:
+        return loss
+    return lambda trained, batch, frozen: loss(lora.join(frozen, trained, adapters), batch)
+
+
+def _adapting(step: Callable, batch_at: Callable, frozen: transformer.Params, adapters: LoraConfig
+              ) -> tuple[Callable, Callable]:
+    """`step` and `batch_at` as the loop calls them, with adapters in place of parameters."""
+    return (lambda state, batch: step(state, batch, frozen),
+            lambda number, trained: batch_at(number, lora.join(frozen, trained, adapters)))
+
+
+def _merged(params: transformer.Params, trained: Any, adapters: LoraConfig) -> transformer.Params:
+    """The adapted parameters in full, laid out as `params`, whose memory they take over."""
+    merge = functools.partial(jax.jit, donate_argnums=0, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, params))
+    return merge(lambda params, trained: lora.merge(lora.join(params, trained, adapters)))(params, trained)
+
+
+def _say(label: str, model: ModelConfig, adapters: LoraConfig) -> None:
+    trained, every = lora.num_parameters(model, adapters), transformer.num_parameters(model)
+    if jax.process_index() == 0:
+        print(f"{label}: LoRA of rank {adapters.rank} trains {trained:,} numbers beside {every:,} frozen ones "
+              f"({trained / every:.2%})", file=sys.stderr, flush=True)
 
 
 def as_trained(model: ModelConfig, config: TrainConfig, mesh: jax.sharding.Mesh) -> ModelConfig:

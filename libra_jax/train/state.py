@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from libra_jax.model import transformer
+from libra_jax.model import lora, transformer
 from libra_jax.model.config import ModelConfig
 
 
 class TrainState(NamedTuple):
-    """`params` float32 masters; `opt_state` of optax, sharded like the parameters.
+    """`params` float32 masters (of a LoRA run its adapters); `opt_state` of optax, sharded like the parameters.
 
     int32 scalars: `step`, steps done; `skipped`, how many of the last ones in a row had no finite loss and gradient.
     """
@@ -24,9 +24,16 @@ class TrainState(NamedTuple):
     opt_state: Any
 
 
-def abstract(config: ModelConfig, optimizer: optax.GradientTransformation, mesh: jax.sharding.Mesh) -> TrainState:
-    """The state as jax.ShapeDtypeStructs with their shardings: moments lie where their parameters do."""
-    params = jax.tree.map(_laid, transformer.shapes(config), transformer.shardings(config, mesh))
+def abstract(config: ModelConfig, optimizer: optax.GradientTransformation, mesh: jax.sharding.Mesh,
+             adapters: lora.LoraConfig = lora.OFF) -> TrainState:
+    """The state as jax.ShapeDtypeStructs with their shardings: moments lie where their parameters do.
+
+    Of a LoRA run's `adapters` (rank above 0) it holds these alone.
+    """
+    if adapters.rank:
+        params = jax.tree.map(_laid, lora.shapes(config, adapters), lora.shardings(config, adapters, mesh))
+    else:
+        params = jax.tree.map(_laid, transformer.shapes(config), transformer.shardings(config, mesh))
     scalar = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
     moments = optax.tree_map_params(optimizer, lambda leaf, like: _laid(leaf, like.sharding),
                                     jax.eval_shape(optimizer.init, params), params,
@@ -39,10 +46,10 @@ def _laid(leaf: jax.ShapeDtypeStruct, layout: jax.sharding.Sharding) -> jax.Shap
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=layout)
 
 
-def create(config: ModelConfig, params: Any, optimizer: optax.GradientTransformation,
-           mesh: jax.sharding.Mesh) -> TrainState:
+def create(config: ModelConfig, params: Any, optimizer: optax.GradientTransformation, mesh: jax.sharding.Mesh,
+           adapters: lora.LoraConfig = lora.OFF) -> TrainState:
     """The state before the first step: a copy of `params` laid out over the mesh by the rules table."""
-    layout = jax.tree.map(lambda leaf: leaf.sharding, abstract(config, optimizer, mesh))
+    layout = jax.tree.map(lambda leaf: leaf.sharding, abstract(config, optimizer, mesh, adapters))
     # A copy, since the steps donate their state and the caller may still need what it gave.
     params = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree), out_shardings=layout.params)(params)
     opt_state = jax.jit(optimizer.init, out_shardings=layout.opt_state)(params)

@@ -13,7 +13,7 @@ import optax
 from libra_jax.train.state import TrainState
 
 Batch = Mapping[str, Any]
-LossFn = Callable[[Any, Batch], tuple[jax.Array, dict[str, jax.Array]]]
+LossFn = Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
 
 
 LARGEST = "_max"
@@ -49,14 +49,14 @@ def join(array: jax.Array) -> jax.Array:
 
 
 def make(loss_fn: LossFn, optimizer: optax.GradientTransformation, *, accumulation: int = 1) -> Callable:
-    """Returns jitted step(state, batch) -> (state, metrics); the state is donated.
+    """Returns jitted step(state, batch, *frozen) -> (state, metrics); the state is donated.
 
-    `loss_fn(params, batch)` gives (loss, metrics), each a sum divided by scalars in the batch that count the whole of
-    it, so that the parts of a batch add up to the whole; of metrics whose names end in LARGEST the largest counts.
-    Arrays [B, ...] are cut into `accumulation` parts of B / accumulation rows; scalars go to each part. `grad_norm`
-    joins the metrics, and two that are 0 or 1: "skipped", loss or gradient are not finite; "no_signal", the gradient is
-    zero (a batch without any advantage), where AdamW would move on by momentum and decay alone. In both cases only
-    `step` changes, parameters and optimizer stay as they were.
+    `loss_fn(params, batch, *frozen)` gives (loss, metrics), each a sum divided by scalars in the batch that count the
+    whole of it, so that the parts of a batch add up to the whole; of metrics whose names end in LARGEST the largest
+    counts. Arrays [B, ...] are cut into `accumulation` parts of B / accumulation rows; scalars go to each part.
+    `grad_norm` (of `params` alone) joins the metrics, and two that are 0 or 1: "skipped", loss or gradient are not
+    finite; "no_signal", the gradient is zero (a batch without any advantage), where AdamW would move on by momentum and
+    decay alone. In both cases only `step` changes, parameters and optimizer stay as they were.
     """
     gradient_of = jax.value_and_grad(loss_fn, has_aux=True)
 
@@ -68,19 +68,19 @@ def make(loss_fn: LossFn, optimizer: optax.GradientTransformation, *, accumulati
         scalars = {name: value for name, value in batch.items() if not jnp.ndim(value)}
         return {name: cut(value, accumulation) for name, value in arrays.items()}, scalars
 
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+    def step(state: TrainState, batch: Batch, *frozen: Any) -> tuple[TrainState, dict[str, jax.Array]]:
         if accumulation == 1:
-            (loss, metrics), gradient = gradient_of(state.params, batch)
+            (loss, metrics), gradient = gradient_of(state.params, batch, *frozen)
         else:
             rows, scalars = parts(batch)
             part = {name: value[0] for name, value in rows.items()} | scalars
             zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
-                                jax.eval_shape(gradient_of, state.params, part))
+                                jax.eval_shape(gradient_of, state.params, part, *frozen))
 
             def add(total, rows):
                 return jax.tree_util.tree_map_with_path(
                     lambda path, one, other: (jnp.maximum if largest(str(path[-1])) else jnp.add)(one, other), total,
-                    gradient_of(state.params, rows | scalars)), None
+                    gradient_of(state.params, rows | scalars, *frozen)), None
 
             ((loss, metrics), gradient), _ = jax.lax.scan(add, zero, rows)
         norm = optax.global_norm(gradient)

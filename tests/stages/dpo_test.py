@@ -7,6 +7,7 @@ import pytest
 
 from libra_jax import records
 from libra_jax.model import hf, transformer
+from libra_jax.model.lora import LoraConfig
 from libra_jax.parallel import mesh as meshes
 from libra_jax.records import PreferencePair
 from libra_jax.stages import dpo
@@ -33,6 +34,14 @@ def test_the_margin_grows_from_nothing(config, tmp_path):
     assert rows[0]["loss"] == pytest.approx(math.log(2), abs=1e-5) and abs(rows[0]["margin"]) < 1e-4
     assert rows[-1]["margin"] > 1 and rows[-1]["accuracy"] == 1.0 and rows[-1]["loss"] < 0.6
     assert summary["pairs"] == 11 and summary["too_long"] == 0 and hf.load(summary["path"])[0].num_layers == 1
+
+
+def test_the_reference_of_adapters_is_what_they_are_added_to(config, tmp_path):
+    train = dataclasses.replace(config.train, optimizer=OptimizerConfig(learning_rate=1e-2), lora=LoraConfig(rank=2))
+    dpo.run(dataclasses.replace(config, train=train), tmp_path)
+    rows = metrics.read(tmp_path / "metrics.jsonl")
+    assert rows[0]["loss"] == pytest.approx(math.log(2), abs=1e-5) and abs(rows[0]["margin"]) < 1e-4
+    assert rows[-1]["margin"] > 1 and rows[-1]["accuracy"] == 1.0
 
 
 def test_spreading_layers_or_rows_over_devices_changes_nothing(config, tmp_path):

@@ -9,7 +9,8 @@ import jax
 import pytest
 
 from libra_jax import config as configs
-from libra_jax.model import flops, transformer
+from libra_jax.model import flops, lora, transformer
+from libra_jax.model.lora import LoraConfig
 from libra_jax.model.published import PUBLISHED
 from libra_jax.parallel import mesh as meshes
 from libra_jax.parallel import topologies
@@ -68,6 +69,24 @@ def test_every_program_is_planned(config, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert printed == (tmp_path / "plan/plan.md").read_text()
     assert "| GiB a device | parameters |" in printed and "8 devices of 31.24 GiB" in printed
+
+
+@needs_libtpu
+def test_of_adapters_alone_there_are_gradients_and_moments(config, tmp_path):
+    adapters = LoraConfig(rank=8)
+    train = dataclasses.replace(config.sft.train, lora=adapters)
+    config = dataclasses.replace(config, programs=("sft",), sft=dataclasses.replace(config.sft, train=train))
+    (row,) = plan.run(config, tmp_path)["programs"]
+    model, terms = plan.find_model(config.model), row["terms"]
+    number = 3 * 8 * (256 + 512 + 2 * (256 + 256) + 512 + 256 + 3 * (256 + 512))
+    assert number == lora.num_parameters(model, adapters)
+    # Over fsdp=4 or tensor=2 one of the two sides of each is cut, the rank is not: between these, and both in float32.
+    assert 4 * number / 4 < terms["parameters"] < 4 * number / 2
+    assert terms["optimizer"] == pytest.approx(2 * terms["parameters"], abs=64)
+    assert terms["gradients"] == terms["parameters"]
+    frozen = 2 * transformer.num_parameters(model) / 8
+    assert frozen <= terms["frozen"] < 1.05 * frozen
+    assert row["flops"] == flops.train(model, 8 * 256, 256, number) < 0.75 * flops.train(model, 8 * 256, 256)
 
 
 @needs_libtpu

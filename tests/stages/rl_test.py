@@ -8,6 +8,7 @@ import pytest
 
 from libra_jax import records
 from libra_jax.model import hf
+from libra_jax.model.lora import LoraConfig
 from libra_jax.parallel.mesh import MeshConfig
 from libra_jax.records import JudgingExample
 from libra_jax.sampling.engine import Sample, SamplingConfig
@@ -65,6 +66,16 @@ def test_sampler_and_trainer_agree_at_every_temperature(config, tmp_path, temper
         assert 0 < row["sampler_mismatch"] < row["sampler_mismatch_p99"] <= row["sampler_mismatch_max"] < 1e-5
     rows = metrics.read(tmp_path / "metrics.jsonl")
     assert rows[1]["kl"] > 1e-5 and (updates == 2 or rows[0]["kl"] < 1e-9)
+
+
+def test_merged_adapters_sample_and_the_reference_is_what_they_are_added_to(config, tmp_path):
+    train = dataclasses.replace(config.train, num_steps=3, lora=LoraConfig(rank=2))
+    config = dataclasses.replace(config, grpo=rl.GrpoConfig(kl_weight=0.1), train=train,
+                                 sampling=dataclasses.replace(config.sampling, temperature=0.6))
+    rl.train(config, PROMPTS, (), low_tokens, tmp_path)
+    rows = metrics.read(tmp_path / "metrics.jsonl")
+    assert all(row["sampler_mismatch_max"] < 1e-5 for row in rows)
+    assert rows[0]["kl"] < 1e-9 and rows[2]["kl"] > 1e-5
 
 
 def test_groups_of_equal_rewards_teach_nothing_and_are_drawn_again(config, tmp_path):

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import os
+import pathlib
 import random
 import signal
 import subprocess
@@ -11,15 +12,19 @@ import jax
 import numpy as np
 import pytest
 
+import libra_jax
 from libra_jax import records
 from libra_jax.data import packing
 from libra_jax.model import hf
+from libra_jax.model.lora import LoraConfig
 from libra_jax.parallel import mesh as meshes
 from libra_jax.records import Judgement, JudgingExample
 from libra_jax.stages import sft
 from libra_jax.train import metrics
 from libra_jax.train import run as training
 from libra_jax.train.optimizer import OptimizerConfig
+
+MINIATURE = str(pathlib.Path(libra_jax.__file__).parent / "miniature/checkpoint")
 
 
 @pytest.fixture
@@ -44,6 +49,18 @@ def test_it_learns_and_exports_a_whole_checkpoint(config, tmp_path):
     model, params = hf.load(summary["path"])
     assert model.num_layers == 1 and all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
     assert (tmp_path / "out" / "export" / "tokenizer.json").exists()
+
+
+def test_adapters_teach_the_miniature(config, tmp_path):
+    adapters = LoraConfig(rank=4, targets=("q", "v", "up"))
+    train = dataclasses.replace(config.train, num_steps=4, save_every=0, lora=adapters)
+    config = dataclasses.replace(config, checkpoint=MINIATURE, train=train)
+    sft.run(config, tmp_path)
+    losses = [row["loss"] for row in metrics.read(tmp_path / "metrics.jsonl")]
+    assert losses[-1] < losses[0] - 0.5
+    (_, before), (_, after) = hf.load(MINIATURE), hf.load(tmp_path / "export")
+    assert np.any(before["blocks"]["attention"]["q"] != after["blocks"]["attention"]["q"])
+    np.testing.assert_array_equal(before["blocks"]["attention"]["k"], after["blocks"]["attention"]["k"])
 
 
 def test_devices_and_accumulation_change_nothing(config, tmp_path):
