@@ -119,6 +119,15 @@ def select(examples: Sequence[JudgingExample], judgements: Iterable[Judgement], 
     return result, stats
 
 
+def pool(rounds: Sequence[Sequence[Judgement]]) -> list[Judgement]:
+    """What several rounds keep, in their order; of judgements of one example with one thought (spaces aside) and one
+    verdict, the first."""
+    seen: dict[tuple, Judgement] = {}
+    for judgement in (each for some in rounds for each in some):
+        seen.setdefault((judgement.example_id, judgement.verdict, _words(judgement)), judgement)
+    return list(seen.values())
+
+
 def _distinct(judgements: Sequence[Judgement]) -> tuple[list[Judgement], collections.Counter]:
     """The shortest judgement (by tokens, then by sample number) of each thought, and how many share each thought."""
     first: dict[tuple[str, ...], Judgement] = {}
