@@ -120,12 +120,15 @@ def select(examples: Sequence[JudgingExample], judgements: Iterable[Judgement], 
 
 
 def pool(rounds: Sequence[Sequence[Judgement]]) -> list[Judgement]:
-    """What several rounds keep, in their order; of judgements of one example with one thought (spaces aside) and one
-    verdict, the first."""
-    seen: dict[tuple, Judgement] = {}
-    for judgement in (each for some in rounds for each in some):
-        seen.setdefault((judgement.example_id, judgement.verdict, _words(judgement)), judgement)
-    return list(seen.values())
+    """The judgements of several rounds of the same examples as if one round had drawn them all, for `select`.
+
+    Sample numbers go on from one round to the next, so that each is there once an example.
+    """
+    every, first = [], 0
+    for judgements in rounds:
+        every += [dataclasses.replace(each, sample=first + each.sample) for each in judgements]
+        first += 1 + max((each.sample for each in judgements), default=-1)
+    return every
 
 
 def _distinct(judgements: Sequence[Judgement]) -> tuple[list[Judgement], collections.Counter]:

@@ -21,7 +21,7 @@ from typing import Any, Literal
 from libra_jax import config as configs
 from libra_jax import records, runs
 from libra_jax.bench import report
-from libra_jax.records import Judgement
+from libra_jax.records import Judgement, JudgingExample
 from libra_jax.sampling import rejection
 from libra_jax.stages import bench as benches
 from libra_jax.stages import judge, reject, sft
@@ -42,7 +42,7 @@ class Config:
       template: a name in judging/prompt.py.
       rounds: how many.
       start: what a round fine-tunes. "last": the judge of the round before, on what this round keeps. "base":
-        `checkpoint`, on what all rounds so far keep; a thought that an earlier round has kept too is there once.
+        `checkpoint`, on what `reject.rejection` keeps of the judgements of all rounds so far, as if one had drawn them.
       reject, sft, judge: the stages' own configs, without what this stage sets: checkpoint, examples, kept, template
         and name. Round n draws with the seed `reject.sampling.seed` + n - 1 and trains with `sft.train.seed` + n - 1.
     """
@@ -64,9 +64,10 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
     ValueError for settings that cannot be; else as the stages.
     """
     check(config)
+    examples, _ = runs.read(config.examples, JudgingExample, workdir)
     judges = [config.checkpoint]
     _measure(config, 0, judges[0], workdir)
-    kept: list[list[Judgement]] = []
+    drawn: list[list[Judgement]] = []
     rows: list[dict[str, Any]] = []
     never_right: set[str] | None = None
     for number in range(1, config.rounds + 1):
@@ -74,8 +75,10 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
         _say(f"round {number} of {config.rounds}: {_name(number - 1)} judges {config.examples}")
         reject.run(_rejecting(config, number, judges[-1]), folder / "reject")
         counts = json.loads((folder / "reject/rejection.json").read_text(encoding="utf-8"))
-        kept.append(list(records.read(folder / "reject/kept.jsonl", Judgement)))
-        taught = rejection.pool(kept) if config.start == "base" else kept[-1]
+        taught = list(records.read(folder / "reject/kept.jsonl", Judgement))
+        if config.start == "base":
+            drawn.append(list(records.read(folder / "reject/judgements.jsonl", Judgement)))
+            taught = rejection.select(examples, rejection.pool(drawn), config.reject.rejection)[0]
         runs.write(folder / "kept.jsonl", taught)
         start = judges[-1] if config.start == "last" else config.checkpoint
         sft.run(_tuning(config, number, start, folder / "kept.jsonl"), folder / "sft")
