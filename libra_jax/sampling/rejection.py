@@ -71,7 +71,7 @@ def select(examples: Sequence[JudgingExample], judgements: Iterable[Judgement], 
 
     Raises ValueError for a judgement of an unknown example, two examples of one id, or settings out of range.
     """
-    _check(config)
+    check(config)
     by_example: dict[str, list[Judgement]] = {example.id: [] for example in examples}
     if len(by_example) < len(examples):
         twice = collections.Counter(example.id for example in examples).most_common(1)[0][0]
@@ -196,7 +196,8 @@ def _draw(seed: int, purpose: str, name: str) -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def _check(config: RejectionConfig) -> None:
+def check(config: RejectionConfig) -> None:
+    """ValueError for settings out of range."""
     for name in ("max_per_example", "easy_per_example"):
         if getattr(config, name) < 0:
             raise ValueError(f"{name}={getattr(config, name)}: expected 0 or more")

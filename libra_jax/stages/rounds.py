@@ -25,6 +25,8 @@ from libra_jax.records import Judgement, JudgingExample
 from libra_jax.sampling import rejection
 from libra_jax.stages import bench as benches
 from libra_jax.stages import judge, reject, sft
+from libra_jax.train import optimizer as optimizers
+from libra_jax.train import run as training
 
 _SET_HERE = {"reject": ("examples", "checkpoint", "template", "name"),
              "sft": ("checkpoint", "examples", "kept", "template"),
@@ -100,7 +102,7 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
 
 
 def check(config: Config) -> None:
-    """ValueError for a path that is missing, no rounds, or a field of a stage that is set here."""
+    """ValueError for a path that is missing, no rounds, a field of a stage that is set here, or one that cannot be."""
     runs.need(config, "checkpoint", "examples", "bench")
     if config.rounds < 1:
         raise ValueError(f"rounds={config.rounds}: expected at least 1")
@@ -111,6 +113,10 @@ def check(config: Config) -> None:
                 raise ValueError(f"--config.{stage}.{name}={getattr(given, name)!r}: this stage sets it itself, in "
                                  "each round; leave it out (--config.checkpoint, .examples, .bench and .template are "
                                  "those of all rounds)")
+    # Before hours of judging: what SFT would refuse after them.
+    training.check_rows(config.sft.batch_size, config.sft.train, "sft.batch_size")
+    optimizers.make(config.sft.train.optimizer, config.sft.train.num_steps)
+    rejection.check(config.reject.rejection)
 
 
 def table(result: dict[str, Any]) -> report.Table:

@@ -15,6 +15,7 @@ from libra_jax.sampling.engine import SamplingConfig
 from libra_jax.sampling.rejection import RejectionConfig
 from libra_jax.stages import judge, reject, rounds, sft
 from libra_jax.train import run as training
+from libra_jax.train.optimizer import OptimizerConfig
 
 # How many of four judgements of t0, t1, t2 are right, by the judge; the other verdicts are the opposite.
 RIGHT = {"base": (1, 0, 0), "round 1": (4, 2, 0), "round 2": (4, 4, 1)}
@@ -160,6 +161,10 @@ def test_real_training_and_a_larger_number_goes_on_from_the_rounds_that_are_ther
     ({"rounds": 0}, "rounds=0: expected at least 1"),
     ({"sft": sft.Config(kept="k.jsonl")}, r"--config\.sft\.kept='k\.jsonl': this stage sets it itself"),
     ({"reject": reject.Config(template="miniature")}, r"--config\.reject\.template='miniature': this stage"),
+    ({"sft": sft.Config(batch_size=6)}, r"sft\.batch_size=6: expected a multiple of 8"),
+    ({"sft": sft.Config(train=training.TrainConfig(num_steps=2, optimizer=OptimizerConfig(warmup_steps=3)))},
+     "warmup_steps=3"),
+    ({"reject": reject.Config(rejection=RejectionConfig(easy_fraction=2.0))}, r"easy_fraction=2\.0: expected a share"),
     ({"judge": judge.Config(judge="endpoint")}, r"--config\.judge\.judge='endpoint': this stage")])
 def test_settings_that_cannot_be_are_refused(config, tmp_path, change, message):
     with pytest.raises(ValueError, match=message):
