@@ -82,10 +82,15 @@ def _load() -> tuple[Any, Any]:
     return seqio, tf
 
 
-def batch_indices(seed: int, number: int, batch_size: int, count: int) -> np.ndarray:
-    """Indices [batch_size] of batch `number`: epochs of a new permutation each, joined; a function of its arguments."""
+def batch_indices(seed: int, number: int, batch_size: int, count: int, *, shuffle: bool = True) -> np.ndarray:
+    """Indices [batch_size] of batch `number`: epochs of a new permutation each, joined; a function of its arguments.
+
+    Without `shuffle` every epoch is 0, 1, ... count - 1.
+    """
     if count < 1:
         raise ValueError("no examples to draw a batch from")
     places = np.arange(number * batch_size, (number + 1) * batch_size)
+    if not shuffle:
+        return places % count
     epochs = {epoch: np.random.default_rng([seed, epoch]).permutation(count) for epoch in np.unique(places // count)}
     return np.array([epochs[place // count][place % count] for place in places])

@@ -71,7 +71,7 @@ def select(examples: Sequence[JudgingExample], judgements: Iterable[Judgement], 
 
     Raises ValueError for a judgement of an unknown example, two examples of one id, or settings out of range.
     """
-    _check(config)
+    check(config)
     by_example: dict[str, list[Judgement]] = {example.id: [] for example in examples}
     if len(by_example) < len(examples):
         twice = collections.Counter(example.id for example in examples).most_common(1)[0][0]
@@ -117,6 +117,18 @@ def select(examples: Sequence[JudgingExample], judgements: Iterable[Judgement], 
     stats = Stats(examples=len(examples), **{name: counts[name] for name in names}, kept=len(result),
                   kept_correct=kept_correct, kept_incorrect=len(result) - kept_correct, never_right=tuple(never_right))
     return result, stats
+
+
+def pool(rounds: Sequence[Sequence[Judgement]]) -> list[Judgement]:
+    """The judgements of several rounds of the same examples as if one round had drawn them all, for `select`.
+
+    Sample numbers go on from one round to the next, so that each is there once an example.
+    """
+    every, first = [], 0
+    for judgements in rounds:
+        every += [dataclasses.replace(each, sample=first + each.sample) for each in judgements]
+        first += 1 + max((each.sample for each in judgements), default=-1)
+    return every
 
 
 def _distinct(judgements: Sequence[Judgement]) -> tuple[list[Judgement], collections.Counter]:
@@ -184,7 +196,8 @@ def _draw(seed: int, purpose: str, name: str) -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def _check(config: RejectionConfig) -> None:
+def check(config: RejectionConfig) -> None:
+    """ValueError for settings out of range."""
     for name in ("max_per_example", "easy_per_example"):
         if getattr(config, name) < 0:
             raise ValueError(f"{name}={getattr(config, name)}: expected 0 or more")

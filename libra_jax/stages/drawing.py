@@ -113,7 +113,8 @@ class Drawer:
         """One group for each of the `groups` prompts of this turn, and what was measured; `params` lie as they sample.
         """
         config = self.config
-        chosen = tasks.batch_indices(config.train.seed, turn, config.groups, len(self.prompts))
+        chosen = tasks.batch_indices(config.train.seed, turn, config.groups, len(self.prompts),
+                                     shuffle=config.curriculum.order == "shuffled")
         seed = int(np.random.SeedSequence([config.train.seed, turn]).generate_state(1)[0] >> 1)  # fits an int32
         samples = list(engine.generate(
             self.model, params, [self.prompts[i] for i in chosen],

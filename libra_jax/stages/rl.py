@@ -23,6 +23,7 @@ from libra_jax import config as configs
 from libra_jax import runs
 from libra_jax.data import tasks
 from libra_jax.judges.model import ModelJudge, ModelJudgeConfig
+from libra_jax.judging import curriculum
 from libra_jax.judging import reward as rewards
 from libra_jax.judging.prompt import load_template
 from libra_jax.model import transformer
@@ -31,7 +32,7 @@ from libra_jax.objectives import grpo
 from libra_jax.parallel import mesh as meshes
 from libra_jax.records import JudgingExample
 from libra_jax.sampling import engine
-from libra_jax.stages import drawing
+from libra_jax.stages import course, drawing
 from libra_jax.text import tokenizer as tokenizers
 from libra_jax.train import run as training
 from libra_jax.train import step as steps
@@ -56,6 +57,9 @@ class Config:
     """Attributes:
     checkpoint: folder in Hugging Face format.
     examples: JSON lines of JudgingExample, with labels.
+    judgements: "" for all examples; else JSON lines of Judgement, several an example by the judge that is to learn (as
+      `libra reject` and `libra judge` write them): their pass rates choose examples, as `curriculum` says, and order
+      them. (Easy first, an epoch passes over the examples that wait for redraws which no step needed.)
     template: a name in judging/prompt.py.
     prompt_length: longer prompts are left out and counted.
     groups: groups a step. redraws: how often a step draws again while groups of equal rewards leave gaps.
@@ -72,6 +76,8 @@ class Config:
 
     checkpoint: str = ""
     examples: str = ""
+    judgements: str = ""
+    curriculum: curriculum.CurriculumConfig = curriculum.CurriculumConfig()
     template: str = "libra"
     prompt_length: int = 8192
     groups: int = 32
@@ -93,6 +99,7 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
     for example in examples:
         if example.correct is None:
             raise ValueError(f"{config.examples}: example {example.id!r} has no label; RL needs one")
+    examples, chosen, more = course.take(config, examples, workdir)
     # The judge's own prompt and reading of its tokens, so that training rewards what the bench measures.
     reader = ModelJudge(config=ModelJudgeConfig(), model_config=None, params=None, tokenizer=words, template=template)
     prompts = [reader.prompt(example) for example in examples]
@@ -108,8 +115,9 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
         return given, {"right": float(np.mean(given)), "unparsed": verdicts.count("unparsed") / len(verdicts)}
 
     last = train(config, [tuple(item["tokens"].tolist()) for item in items], words.stop_ids, reward, workdir,
-                 inputs=("checkpoint", "examples"))
-    summary = {"examples": len(examples), "too_long": len(examples) - len(features), "broken_lines": broken, **last,
+                 inputs=("checkpoint", "examples", "judgements"))
+    summary = {"examples": len(examples), "too_long": len(examples) - len(features), "broken_lines": broken + more,
+               **chosen, **last,
                "path": str(workdir / "export")}
     runs.report(summary)
     return summary

@@ -2,6 +2,9 @@
 
     libra sft --workdir=DIR --config.checkpoint=FOLDER --config.examples=train.jsonl --config.kept=kept.jsonl
 
+Correct solutions of ordinary problems may be trained on beside them (`solution_share`), each as the chat of
+`libra rollout`: its prompt, and the response that the policy gave to it.
+
 Writes export/ (Hugging Face format), metrics.jsonl, tensorboard/ and checkpoints/. A killed run goes on bit for bit.
 
 On several hosts batch number n is the same rows, whatever the number of hosts. For that, each host measures its shard
@@ -14,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import math
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -23,13 +27,13 @@ import numpy as np
 
 from libra_jax import config as configs
 from libra_jax import runs
-from libra_jax.data import packing, tasks
+from libra_jax.data import packing, solutions, tasks
 from libra_jax.judging.prompt import Template, load_template
 from libra_jax.model import transformer
 from libra_jax.model.config import ModelConfig
 from libra_jax.objectives import sft
 from libra_jax.parallel import mesh as meshes
-from libra_jax.records import Judgement, JudgingExample
+from libra_jax.records import Judgement, JudgingExample, Problem, VerifiedRollout
 from libra_jax.text import chat
 from libra_jax.text import tokenizer as tokenizers
 from libra_jax.train import optimizer as optimizers
@@ -43,6 +47,11 @@ class Config:
     checkpoint: folder in Hugging Face format.
     examples: JSON lines of JudgingExample.
     kept: JSON lines of Judgement on these examples, as `libra reject` keeps them.
+    problems, solutions: JSON lines of Problem, and of VerifiedRollout of these problems. Give no problem of the bench.
+    solution_share: the part of the conversations trained on that are solutions, 0 for none. Every judgement that fits
+      is trained on, and beside them as many correct solutions as make this share, to the nearest whole number: drawn by
+      a hash of their names and `train.seed`, of as many problems as there are. It is a share of conversations; that of
+      the tokens trained on, which is their part of the loss, is in the summary.
     template: a name in judging/prompt.py.
     sequence_length: tokens of a packed row; longer conversations are left out and counted.
     batch_size: rows a step.
@@ -51,6 +60,9 @@ class Config:
     checkpoint: str = ""
     examples: str = ""
     kept: str = ""
+    problems: str = ""
+    solutions: str = ""
+    solution_share: float = 0.0
     template: str = "libra"
     sequence_length: int = 4096
     batch_size: int = 16
@@ -64,12 +76,12 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
     words, template = tokenizers.load(config.checkpoint), load_template(config.template)
     given, broken = runs.read(config.examples, JudgingExample, workdir)
     kept, also_broken = runs.read(config.kept, Judgement, workdir)
-    talks = Conversations(words, template, _paired(config, given, kept))
+    pairs = _paired(config, given, kept)
+    solved, left_out, broken_solutions = _solved(config, workdir)
+    talks = Conversations(words, template, pairs, solved)
     counts = measure(talks, words.vocab_size)
-    fitting = np.flatnonzero(counts[:, 0] <= config.sequence_length)
-    if not len(fitting):
-        raise ValueError(f"{config.kept}: each of the {len(talks)} conversations is longer than sequence_length="
-                         f"{config.sequence_length} tokens; raise it")
+    judged, solving = _trained_on(config, counts, len(pairs), solved)
+    fitting = np.concatenate([judged, solving])
     rows = [fitting[members] for members in packing.plan(counts[fitting, 0], config.sequence_length)]
     trained = np.array([counts[members, 1].sum() for members in rows])
     feed = Feed(config, talks, rows, words.vocab_size)
@@ -80,9 +92,14 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
 
     with contextlib.closing(feed):
         last = training.fit(config, objective(config), batch_at, "sft", workdir,
-                            inputs=("checkpoint", "examples", "kept"))
-    summary = {"judgements": len(fitting), "too_long": len(talks) - len(fitting), "broken_lines": broken + also_broken,
-               "rows": len(rows), **last, "path": str(workdir / "export")}
+                            inputs=("checkpoint", "examples", "kept", "problems", "solutions"))
+    summary = {"judgements": len(judged), "too_long": len(pairs) - len(judged),
+               "broken_lines": broken + also_broken + broken_solutions, "rows": len(rows)}
+    if config.solution_share:
+        summary |= {"solutions": len(solving), "judgement_tokens": int(counts[judged, 1].sum()),
+                    "solution_tokens": int(counts[solving, 1].sum()),
+                    "solutions_left_out": left_out | {"too_long_or_beyond_share": len(solved) - len(solving)}}
+    summary |= last | {"path": str(workdir / "export")}
     runs.report(summary)
     return summary
 
@@ -118,20 +135,68 @@ def _paired(config: Config, given: Sequence[JudgingExample], kept_judgements: Se
     return pairs
 
 
+def _solved(config: Config, workdir: pathlib.Path
+            ) -> tuple[list[tuple[Problem, VerifiedRollout]], dict[str, int], int]:
+    """The correct solutions with their problems, counts of the others, and of broken lines.
+
+    ValueError where `solution_share` and the files do not go together.
+    """
+    solutions.number_beside(1, config.solution_share)
+    if not config.solution_share:
+        if config.problems or config.solutions:
+            raise ValueError("solution_share=0.0: nothing of --config.problems and --config.solutions would be trained "
+                             "on; raise it, or leave them out")
+        return [], {}, 0
+    runs.need(config, "problems", "solutions")
+    listed, broken = runs.read(config.problems, Problem, workdir)
+    rollouts, also_broken = runs.read(config.solutions, VerifiedRollout, workdir)
+    problems = {problem.id: problem for problem in listed}
+    found, stats = solutions.usable(problems, rollouts)
+    left_out = {name: count for name, count in dataclasses.asdict(stats).items() if name != "usable"}
+    return [(problems[rollout.problem_id], rollout) for rollout in found], left_out, broken + also_broken
+
+
+def _trained_on(config: Config, counts: np.ndarray, num_pairs: int, solved: Sequence[tuple[Problem, VerifiedRollout]]
+                ) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the judgements that fit a row, and of the solutions trained on beside them; `counts` as `measure`.
+
+    ValueError when no judgement fits, or too few solutions do.
+    """
+    fits = counts[:, 0] <= config.sequence_length
+    judged, solving = np.flatnonzero(fits[:num_pairs]), np.flatnonzero(fits[num_pairs:])
+    if not len(judged):
+        raise ValueError(f"{config.kept}: each of the {num_pairs} conversations is longer than sequence_length="
+                         f"{config.sequence_length} tokens; raise it")
+    number = solutions.number_beside(len(judged), config.solution_share)
+    if number > len(solving):
+        most = math.floor(1000 * len(solving) / (len(judged) + len(solving))) / 1000
+        raise ValueError(f"solution_share={config.solution_share}: {number} solutions would be needed beside the "
+                         f"{len(judged)} judgements, and {config.solutions} has {len(solving)} that are correct, "
+                         f"whole, different and of at most sequence_length={config.sequence_length} tokens; give more, "
+                         f"or a share of at most {most}")
+    chosen = solutions.choose([solved[index][1] for index in solving], number, config.train.seed)
+    return judged, num_pairs + solving[chosen]
+
+
 class Conversations(Sequence):
-    """Kept judgements as int32 tokens [n] and loss_mask [n], each rendered when it is asked for."""
+    """Kept judgements, then solutions, as int32 tokens [n] and loss_mask [n], each rendered when it is asked for."""
 
     def __init__(self, words: tokenizers.Tokenizer, template: Template,
-                 pairs: Sequence[tuple[JudgingExample, Judgement]]):
-        self.words, self.template, self.pairs = words, template, pairs
+                 pairs: Sequence[tuple[JudgingExample, Judgement]],
+                 solved: Sequence[tuple[Problem, VerifiedRollout]] = ()):
+        self.words, self.template, self.pairs, self.solved = words, template, pairs, solved
 
     def __len__(self) -> int:
-        return len(self.pairs)
+        return len(self.pairs) + len(self.solved)
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        example, kept = self.pairs[index]
-        talk = chat.render(self.words, self.template.judging_target(example.question, example.response, kept.thought,
-                                                                    kept.verdict))
+        if index < len(self.pairs):
+            example, kept = self.pairs[index]
+            said = self.template.judging_target(example.question, example.response, kept.thought, kept.verdict)
+        else:
+            problem, rollout = self.solved[index - len(self.pairs)]
+            said = self.template.solving_target(problem.question, rollout.text)
+        talk = chat.render(self.words, said)
         return {"tokens": np.array(talk.tokens, np.int32), "loss_mask": np.array(talk.loss_mask, np.int32)}
 
 

@@ -60,3 +60,5 @@ def test_batches_cover_each_epoch_once():
     assert sorted(drawn[:6]) == sorted(drawn[6:]) == list(range(6))
     assert not np.array_equal(drawn[:6], drawn[6:])
     assert not np.array_equal(drawn, np.concatenate([tasks.batch_indices(1, number, 4, 6) for number in range(3)]))
+    assert [tasks.batch_indices(1, number, 4, 6, shuffle=False).tolist() for number in (0, 1)] == [[0, 1, 2, 3],
+                                                                                                    [4, 5, 0, 1]]

@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 from libra_jax.records import Judgement, JudgingExample
-from libra_jax.sampling.rejection import RejectionConfig, select
+from libra_jax.sampling.rejection import RejectionConfig, pool, select
 
 ALL = RejectionConfig(max_per_example=9, easy_per_example=9, easy_fraction=1.0)
 
@@ -99,3 +99,14 @@ def test_errors_name_the_example_or_the_setting():
         select([example("a"), example("a")], [], ALL)
     with pytest.raises(ValueError, match="easy_fraction=2"):
         select([], [], RejectionConfig(easy_fraction=2))
+
+
+def test_rounds_are_pooled_as_if_one_had_drawn_them_all():
+    first = [judgement("a", 0, "correct", "lucky"), judgement("a", 1, "incorrect"), judgement("b", 0, "correct")]
+    second = [judgement("a", 0, "correct", "why"), judgement("a", 1, "correct", "why"), judgement("b", 0, "correct")]
+    pooled = pool([first, [], second])
+    assert names(pooled) == [("a", 0), ("a", 1), ("b", 0), ("a", 2), ("a", 3), ("b", 2)]
+    assert [each.thought for each in pooled] == [each.thought for each in (*first, *second)]
+    agreed = RejectionConfig(prefer="agreed", max_per_example=1, easy_fraction=1.0)
+    assert names(select([example("a"), example("b")], pooled, agreed)[0]) == [("a", 2), ("b", 0)]
+    assert names(select([example("a"), example("b")], first, agreed)[0]) == [("a", 0), ("b", 0)]

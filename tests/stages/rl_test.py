@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 
 from libra_jax import records
+from libra_jax.judging.curriculum import CurriculumConfig
 from libra_jax.model import hf
 from libra_jax.model.lora import LoraConfig
 from libra_jax.parallel.mesh import MeshConfig
-from libra_jax.records import JudgingExample
+from libra_jax.records import Judgement, JudgingExample
 from libra_jax.sampling.engine import Sample, SamplingConfig
 from libra_jax.stages import drawing, rl
+from libra_jax.text import tokenizer as tokenizers
 from libra_jax.train import metrics, preemption
 from libra_jax.train import run as training
 from libra_jax.train.optimizer import OptimizerConfig
@@ -125,6 +127,31 @@ def test_judging_examples_end_to_end(config, tmp_path):
     records.write(tmp_path / "examples.jsonl", [dataclasses.replace(examples[0], correct=None)])
     with pytest.raises(ValueError, match="'e0' has no label"):
         rl.run(config, tmp_path / "other")
+
+
+def test_pass_rates_choose_the_examples_and_easy_ones_come_first(config, tmp_path, monkeypatch):
+    examples = [JudgingExample(id=f"e{n}", problem_id=f"p{n}", question=f"{n}+1?", response=f"It is {n}.",
+                               correct=True, policy="p", source="s") for n in range(6)]
+    judgements = [Judgement(example_id=f"e{n}", judge="j", sample=sample, thought="", num_tokens=1,
+                            verdict="correct" if sample < right else "incorrect")
+                  for n, right in enumerate([4, 2, 0, 3, 1]) for sample in range(4)]
+    records.write(tmp_path / "examples.jsonl", examples)
+    records.write(tmp_path / "judgements.jsonl", judgements)
+    config = dataclasses.replace(config, examples=str(tmp_path / "examples.jsonl"), groups=2,
+                                 judgements=str(tmp_path / "judgements.jsonl"),
+                                 curriculum=CurriculumConfig(lowest=0.3, highest=0.8, order="easy_first"))
+    asked, generate = [], drawing.engine.generate
+    monkeypatch.setattr(drawing.engine, "generate", lambda model, params, prompts, *rest, **options:
+                        asked.append(prompts) or generate(model, params, prompts, *rest, **options))
+    summary = rl.run(config, tmp_path / "out")
+    counts = {"given": 6, "examples": 3, "unjudged": 1, "too_hard": 1, "too_easy": 1, "never_right": 1}
+    assert {name: summary[name] for name in counts} == counts
+    words = tokenizers.load(config.checkpoint)
+    questions = [[next(n for n in range(6) if f"{n}+1?" in words.decode(list(prompt))) for prompt in prompts]
+                 for prompts in asked]
+    assert questions == [[3, 1], [2, 3]]  # from 3/4 over 1/2 to what was never right, and from the start again
+    with pytest.raises(ValueError, match=r"--config\.curriculum chooses by pass rates: give --config\.judgements"):
+        rl.run(dataclasses.replace(config, judgements=""), tmp_path / "other")
 
 
 @pytest.mark.parametrize("sampling", [{"top_p": 0.9}, {"top_k": 5}, {"temperature": 0.0}, {"num_samples": 1}])

@@ -15,11 +15,14 @@ import pytest
 import libra_jax
 from libra_jax import records
 from libra_jax.data import packing
+from libra_jax.judging.prompt import load_template
 from libra_jax.model import hf
 from libra_jax.model.lora import LoraConfig
 from libra_jax.parallel import mesh as meshes
-from libra_jax.records import Judgement, JudgingExample
+from libra_jax.records import Judgement, JudgingExample, Problem, VerifiedRollout
 from libra_jax.stages import sft
+from libra_jax.text import chat
+from libra_jax.text import tokenizer as tokenizers
 from libra_jax.train import metrics
 from libra_jax.train import run as training
 from libra_jax.train.optimizer import OptimizerConfig
@@ -98,6 +101,69 @@ def test_the_hosts_of_a_run_feed_the_batches_of_one(config):
                 np.testing.assert_array_equal(share[name], whole[name][host.shares[host.own]])
         members = [index for row in one.chosen(number) for index in rows[row]]
         assert sorted(np.unique(whole["tokens"][whole["loss_mask"]])) == sorted(set(members))
+
+
+@pytest.fixture
+def mixed(config, tmp_path):
+    """A quarter of the conversations are solutions: 8 beside the 24 judgements, of 10 that can be used."""
+    problems = [Problem(id=f"p{n}", source="s", question=f"{n}+1?", answer=f"{n + 1}") for n in range(7)]
+    rollouts = [VerifiedRollout(problem_id=f"p{n % 7}", policy="p", sample=n // 7, text=f"Way {n}: {n % 7 + 1}.",
+                                num_tokens=9, finish="stop", correct=n < 10 or None, decided_by="rule", why="")
+                for n in range(14)]
+    records.write(tmp_path / "problems.jsonl", problems)
+    records.write(tmp_path / "verified.jsonl", rollouts)
+    return dataclasses.replace(config, problems=str(tmp_path / "problems.jsonl"), solution_share=0.25,
+                               solutions=str(tmp_path / "verified.jsonl"))
+
+
+def test_solutions_are_trained_on_in_their_share_and_a_killed_run_goes_on_to_the_same_bytes(mixed, tmp_path,
+                                                                                             monkeypatch):
+    mixed = dataclasses.replace(mixed, train=dataclasses.replace(mixed.train, num_steps=3, save_every=1))
+    feeds, feed, make = [], sft.Feed.__call__, sft.Feed.__init__
+    monkeypatch.setattr(sft.Feed, "__init__", lambda self, *given: feeds.append(given) or make(self, *given))
+    summary = sft.run(mixed, tmp_path / "whole")
+    assert (summary["judgements"], summary["solutions"], summary["broken_lines"]) == (24, 8, 0)
+    assert summary["solutions_left_out"] == {"not_correct": 4, "cut_off": 0, "unknown": 0, "repeated": 0,
+                                             "too_long_or_beyond_share": 2}
+    _, talks, rows, _ = feeds[0]
+    trained = sorted(int(index) for members in rows for index in members)
+    assert trained[:24] == list(range(24)) and len(trained) == 32
+    assert {talks.solved[index - 24][0].id for index in trained[24:]} == {f"p{n}" for n in range(7)}
+    sizes = [talks[index]["loss_mask"].sum() for index in trained]
+    assert (summary["judgement_tokens"], summary["solution_tokens"]) == (sum(sizes[:24]), sum(sizes[24:]))
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setattr(sft.Feed, "__call__", lambda self, number: feed(self, number) if number < 2 else 1 / 0)
+        sft.run(mixed, tmp_path / "killed")
+    assert sft.run(mixed, tmp_path / "killed") == summary | {"path": str(tmp_path / "killed/export")}
+    for name in ("export/model.safetensors", "metrics.jsonl"):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+    with pytest.raises(ValueError, match=r"made with solution_share=0\.25, now solution_share=0\.1"):
+        sft.run(dataclasses.replace(mixed, solution_share=0.1), tmp_path / "whole")
+
+
+def test_a_solution_is_the_chat_of_a_rollout(mixed):
+    words, template = tokenizers.load(mixed.checkpoint), load_template(mixed.template)
+    problem = Problem(id="p", source="s", question="1+1? <|im_end|>")
+    rollout = VerifiedRollout(problem_id="p", policy="p", sample=0, text="<think>so</think>2 <think>", num_tokens=1,
+                              finish="stop", correct=True, decided_by="rule", why="")
+    talk = sft.Conversations(words, template, (), [(problem, rollout)])[0]
+    asked = chat.render(words, template.solving(problem.question), open_last=True).tokens  # as stages/rollout.py asks
+    assert tuple(talk["tokens"][:len(asked)]) == asked and not talk["loss_mask"][:len(asked)].any()
+    said = talk["tokens"][len(asked):]
+    assert talk["loss_mask"][len(asked):].all() and said[-1] in words.stop_ids
+    assert words.decode(said[:-1].tolist()) == rollout.text
+    assert (said == words.control("<think>")).sum() == 1  # the thought's own, and none in the answer
+
+
+@pytest.mark.parametrize("change, message", [
+    ({"solution_share": 0.5}, r"24 solutions would be needed beside the 24 judgements, and .*verified\.jsonl has 10 "
+                              r"that are correct.* a share of at most 0\.294"),
+    ({"solution_share": 1.0}, r"solution_share=1\.0: expected at least 0 and less than 1"),
+    ({"solution_share": 0.0}, r"solution_share=0\.0: nothing of --config\.problems and --config\.solutions would be"),
+    ({"problems": ""}, r"--config\.problems is empty")])
+def test_a_mixture_that_cannot_be_is_refused_with_the_remedy(mixed, tmp_path, change, message):
+    with pytest.raises(ValueError, match=message):
+        sft.run(dataclasses.replace(mixed, **change), tmp_path / "out")
 
 
 def test_broken_and_too_long_lines_are_counted_and_set_aside(config, tmp_path):
