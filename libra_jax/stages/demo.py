@@ -11,7 +11,6 @@ demo.json. A killed demo goes on where it stopped.
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import pathlib
 import sys
@@ -214,7 +213,7 @@ def _write(config: Config, workdir: pathlib.Path, bench: str, judged: Mapping[st
     numbers = report.write(workdir, title=f"The method in miniature, seed {config.seed}", examples=examples,
                            judgements_by_judge=judged, curves=curves, tables=tables)
     picture = plots.leaderboard([score.evaluate(name, examples, some) for name, some in judged.items()])
-    (workdir / "judges.svg").write_bytes(base64.b64decode(picture.partition(",")[2]))
+    (workdir / "judges.svg").write_bytes(plots.svg(picture))
     gains = {(each["first"], each["second"]): each for each in numbers["differences"]}
     rows, above = [], None
     for each in numbers["judges"]:
