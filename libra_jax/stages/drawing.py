@@ -11,7 +11,7 @@ import concurrent.futures
 import dataclasses
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -24,7 +24,7 @@ from libra_jax.model.config import ModelConfig
 from libra_jax.objectives import grpo
 from libra_jax.parallel import mesh as meshes
 from libra_jax.sampling import engine, entrance
-from libra_jax.train import preemption
+from libra_jax.train import preemption, watching
 from libra_jax.train import run as training
 from libra_jax.train import step as steps
 
@@ -75,6 +75,31 @@ def to_batch(groups: Sequence[Group], row_step: int, length: int, normalise: str
             batch["advantages"][row, start + len(prompt) : end] = advantage
             start = end
     return batch
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Seen:
+    """What the watch of a run of RL is given.
+
+    Attributes:
+      step: optimizer rounds done; 0 before the first.
+      model, params: the parameters after them, float32 masters laid out as they train. Not to be kept: the next step
+        takes their memory.
+      rows: the rows of metrics of the steps before (train/metrics.py `read`), with what the watch measured.
+      sample: (prompts of token ids, SamplingConfig, ids=...) -> samples of the current parameters, in order, as
+        engine.generate draws them; the run's stop tokens end them. The seed is the config's own, so that every look
+        draws alike.
+    """
+
+    step: int
+    model: ModelConfig
+    params: Any
+    rows: watching.Rows
+    sample: Callable[..., list[engine.Sample]]
+
+
+# Metrics of the parameters, which are logged with their step; watching.Enough ends the run.
+Watch = Callable[[Seen], Mapping[str, float]]
 
 
 class Drawer:
@@ -160,6 +185,26 @@ class Drawer:
         if following < train.num_steps and not (train.save_every and following % train.save_every == 0):
             self.ahead = following, self.thread.submit(self.collect, following, weights)
         return groups, measured | {"steps_behind": float(behind)}
+
+    def seen(self, step: int, params: Any, rows: watching.Rows) -> Seen:
+        """What a watch is given of the parameters after `step` steps."""
+        weights: list[Any] = []  # as they sample; made when they are first asked for
+
+        def sample(prompts: Sequence[Sequence[int]], sampling: engine.SamplingConfig, *,
+                   ids: Sequence[int] | None = None) -> list[engine.Sample]:
+            if not weights:
+                weights.append(entrance.enter(self.model, params, self.sampling_mesh))
+
+            def draw() -> list[engine.Sample]:
+                return list(engine.generate(
+                    self.model, weights[0], prompts, sampling, stop_ids=self.stop_ids, ids=ids, progress=self._look,
+                    longest=max(map(len, self.prompts)),
+                    mesh=self.sampling_mesh if self.sampling_mesh.size > 1 else None))
+
+            # In turn with what is drawn ahead: two programs at once on several devices would wait for each other.
+            return self.thread.submit(draw).result() if self.thread else draw()
+
+        return Seen(step=step, model=self.model, params=params, rows=rows, sample=sample)
 
     def _look(self, _: engine.Progress) -> None:
         preemption.look()

@@ -116,20 +116,27 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
 
 
 def train(config: Config, prompts: Sequence[Sequence[int]], stop_ids: Sequence[int], reward: drawing.Reward,
-          workdir: pathlib.Path, *, inputs: Sequence[str] = ("checkpoint",), label: str = "rl") -> dict[str, float]:
+          workdir: pathlib.Path, *, inputs: Sequence[str] = ("checkpoint",), label: str = "rl",
+          watch: drawing.Watch | None = None, watch_every: int = 0) -> dict[str, Any]:
     """GRPO of `config.checkpoint` on prompts of token ids under `reward`, to which the length term is added.
 
     `config.examples` and `config.template` are not looked at. `reward` must be a function of its arguments alone, or a
     resumed run is not the same run, and several hosts, each of which calls it, would not agree. Samples are packed into
     rows of one length, whose number is rounded up to one of a few, so that few programs train. Returns the last
     metrics; ValueError for settings that cannot be.
+
+    `watch` is given the parameters (drawing.Seen, which samples with them) before the first step, after every
+    `watch_every` steps (0: never between) and after the last, and returns metrics that stand in the row of that step.
+    Like `reward` it must be a function of its arguments alone. It raises watching.Enough(reason, metrics) to end the
+    run there: the last parameters are exported, and `stopped` in what is returned says after which step and why.
     """
     train_devices, sampling_devices = devices(config, jax.devices())
     check(config, prompts, train_devices)
     score = functools.partial(scorer, config)
     with contextlib.closing(drawing.Drawer(config, prompts, stop_ids, reward, score, sampling_devices)) as drawer:
         return training.fit(config, objective(config), drawer.batch_at, label, workdir, inputs=inputs,
-                            prepare=drawer.prepare, updates=config.updates, devices=train_devices)
+                            prepare=drawer.prepare, updates=config.updates, devices=train_devices,
+                            watch=watch and (lambda *seen: watch(drawer.seen(*seen))), watch_every=watch_every)
 
 
 def devices(config: Config, every: Sequence[jax.Device]) -> tuple[list[jax.Device], list[jax.Device]]:

@@ -16,7 +16,7 @@ from libra_jax.model import hf
 from libra_jax.model.attention import LANES
 from libra_jax.model.config import ModelConfig, Remat
 from libra_jax.parallel import mesh as meshes
-from libra_jax.train import loop
+from libra_jax.train import loop, watching
 from libra_jax.train import optimizer as optimizers
 from libra_jax.train import state as states
 from libra_jax.train import step as steps
@@ -53,12 +53,14 @@ class TrainConfig:
 def fit(config: Any, loss_fn: Callable[[ModelConfig], steps.LossFn], batch_at: Callable[[int, Any], dict], label: str,
         workdir: pathlib.Path, *, inputs: Sequence[str], updates: int = 1,
         prepare: Callable[[ModelConfig, Any, jax.sharding.Mesh], None] | None = None,
-        devices: Sequence[jax.Device] | None = None) -> dict[str, float]:
+        devices: Sequence[jax.Device] | None = None, watch: watching.Watch | None = None, watch_every: int = 0
+        ) -> dict[str, Any]:
     """Loads `config.checkpoint`, trains it as `config.train` says and exports it; shared by the stages that train.
 
     `loss_fn(model_config)` is the loss of a step, `batch_at` as in train/loop.py, `updates` optimizer steps are made
     for each batch, on `devices` (default: all). `prepare(model_config, params, mesh)` is called once before the loop,
-    with the parameters as loaded.
+    with the parameters as loaded. `watch` and `watch_every` as in train/loop.py; where the watch ends the run, its last
+    parameters are exported, and `stopped` beside the metrics says after which step and why.
     A finished run (its export is whole) is not done again. `inputs` names the fields of `config` that are paths;
     ValueError when an earlier run in `workdir` had another config or other inputs. What a signal, a full disk or a loss
     that is not finite do: train/loop.py. Returns the last row of metrics.
@@ -77,9 +79,12 @@ def fit(config: Any, loss_fn: Callable[[ModelConfig], steps.LossFn], batch_at: C
             state = states.create(model, params, optimizer, mesh)
             del params  # the state has its own copy
             state = loop.fit(state, step, batch_at, how.num_steps, label=label, workdir=workdir, mesh=mesh,
-                             save_every=how.save_every, updates=updates, max_skipped=how.max_skipped)
+                             save_every=how.save_every, updates=updates, max_skipped=how.max_skipped, watch=watch,
+                             watch_every=watch_every)
         hf.save(export, model, state.params, tokenizer_from=config.checkpoint)
-    return loop.last_metrics(workdir)
+    note = watching.stopped(workdir)
+    stopped = {"stopped": f"after step {note['step']}/{how.num_steps}: {note['reason']}"} if note else {}
+    return loop.last_metrics(workdir) | stopped
 
 
 def as_trained(model: ModelConfig, config: TrainConfig, mesh: jax.sharding.Mesh) -> ModelConfig:
