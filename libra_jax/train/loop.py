@@ -18,7 +18,8 @@ from libra_jax.train.state import TrainState
 
 def fit(state: TrainState, step: Callable, batch_at: Callable[[int, Any], dict], num_steps: int, *, label: str,
         workdir: pathlib.Path, mesh: jax.sharding.Mesh, save_every: int = 0, updates: int = 1,
-        max_skipped: int = 3, watch: watching.Watch | None = None, watch_every: int = 0) -> TrainState:
+        max_skipped: int = 3, watch: watching.Watch | None = None, watch_every: int = 0,
+        learning_rate: Callable[[int], float] | None = None) -> TrainState:
     """Runs until `num_steps` batches are done, from the newest whole checkpoint in `workdir`/checkpoints if any.
 
     `batch_at(n, params)` gives the host batch number n (from 0) as a pure function of n and, for RL, of the parameters
@@ -29,6 +30,7 @@ def fit(state: TrainState, step: Callable, batch_at: Callable[[int, Any], dict],
     and goes on when it is started again.
     `watch` (train/watching.py) measures the parameters before the first step, after every `watch_every` steps and after
     the last; its metrics stand in the row of that step. When it raises watching.Enough the run is saved and ends there.
+    `learning_rate(step)`, for TensorBoard, is that of the last update of a step.
     ValueError when `max_skipped` steps in a row had a loss or gradient that is not finite: the last such batch of each
     host is left in `workdir`/skipped. OSError when a checkpoint cannot be written.
     """
@@ -44,13 +46,15 @@ def fit(state: TrainState, step: Callable, batch_at: Callable[[int, Any], dict],
         writer = None  # one host writes for all
         if jax.process_index() == 0:
             writer = stack.enter_context(contextlib.closing(
-                metrics.Writer(workdir, label=label, first_step=first, num_steps=num_steps)))
+                metrics.Writer(workdir, label=label, first_step=first, num_steps=num_steps,
+                               learning_rate=learning_rate)))
 
         def stop(done: int) -> None:
             saver.save(done, state, now=True)
             saver.wait()
-            print(f"{label}: stopped by SIGTERM after step {done}/{num_steps}, saved in {workdir}/checkpoints; run the "
-                  "same command to go on", file=sys.stderr, flush=True)
+            line = (f"{label}: stopped by SIGTERM after step {done}/{num_steps}, saved in {workdir}/checkpoints; run "
+                    "the same command to go on")
+            writer.say(line) if writer else print(line, file=sys.stderr, flush=True)
             raise preemption.Preempted
 
         def look(done: int) -> bool:
@@ -80,7 +84,8 @@ def fit(state: TrainState, step: Callable, batch_at: Callable[[int, Any], dict],
             measured = jax.device_get(measured)
             means = {name: float((np.max if steps.largest(name) else np.mean)([values[name] for values in measured]))
                      for name in measured[0]}
-            watcher.follow(number + 1, extra | means, writer, keep=saver.due(number + 1))
+            tokens = fed["loss_mask"].sum() * jax.process_count() if "loss_mask" in fed else None
+            watcher.follow(number + 1, extra | means, writer, num_tokens=tokens, keep=saver.due(number + 1))
             if means["skipped"] and int(state.skipped) >= max_skipped:
                 raise ValueError(_diverged(number + 1, int(state.skipped), max_skipped, fed, workdir))
             ended = watcher.due(number + 1) and look(number + 1)

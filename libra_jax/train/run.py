@@ -80,7 +80,9 @@ def fit(config: Any, loss_fn: Callable[[ModelConfig], steps.LossFn], batch_at: C
             del params  # the state has its own copy
             state = loop.fit(state, step, batch_at, how.num_steps, label=label, workdir=workdir, mesh=mesh,
                              save_every=how.save_every, updates=updates, max_skipped=how.max_skipped, watch=watch,
-                             watch_every=watch_every)
+                             watch_every=watch_every,
+                             learning_rate=lambda done: float(optimizers.schedule(
+                                 how.optimizer, how.num_steps * updates)(done * updates - 1)))
         hf.save(export, model, state.params, tokenizer_from=config.checkpoint)
     note = watching.stopped(workdir)
     stopped = {"stopped": f"after step {note['step']}/{how.num_steps}: {note['reason']}"} if note else {}

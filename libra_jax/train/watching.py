@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import pathlib
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -64,14 +63,13 @@ class Watcher:
         ends = step in (0, self._num_steps)
         return bool(self._watch) and (ends or (self._every > 0 and step % self._every == 0))
 
-    def follow(self, step: int, measured: Mapping[str, float], writer: metrics.Writer | None, *, keep: bool = False
-               ) -> None:
-        """Takes the row of a step, and writes it."""
+    def follow(self, step: int, measured: Mapping[str, float], writer: metrics.Writer | None, **how: Any) -> None:
+        """Takes the row of a step, and writes it (`how`: as metrics.Writer.write)."""
         row = metrics.row(step, measured | ({metrics.UNSEEN: 1.0} if self.due(step) else {}))
         if self._watch:
             self._rows.append(row)
         if writer:
-            writer.write(row, keep=keep)
+            writer.write(row, **how)
 
     def look(self, step: int, params: Any, writer: metrics.Writer | None) -> bool:
         """Adds to the last row what the watch measures; says whether the run ends here, of which it leaves the note."""
@@ -81,12 +79,14 @@ class Watcher:
             seen = self._watch(step, params, tuple(self._rows[:-1]))
         except Enough as enough:
             seen, reason, ends = enough.metrics, enough.reason, step < self._num_steps
-        self._rows[-1] = metrics.row(step, row | dict(seen))
+        seen = {name: float(value) for name, value in seen.items()}
+        self._rows[-1] = metrics.row(step, row | seen)
         if writer:
             if ends:
                 records.write_json(self._workdir / NOTE, {"step": step, "reason": reason})
-                print(f"{self._label}: ends after step {step}/{self._num_steps}: {reason}", file=sys.stderr, flush=True)
-            writer.complete(self._rows[-1])
+            writer.complete(self._rows[-1], seen)
+            if ends:
+                writer.say(f"{self._label}: ends after step {step}/{self._num_steps}: {reason}")
         return ends
 
 
