@@ -21,8 +21,8 @@ class Divergence:
 
     def __post_init__(self):
         if not 0 <= self.drop <= 1 or self.window < 1:
-            raise ValueError(f"drop={self.drop}, window={self.window}: expected a share of accuracy from 0 to 1, and at "
-                             "least 1 look")
+            raise ValueError(f"drop={self.drop}, window={self.window}: expected a share of accuracy from 0 to 1, and "
+                             "at least 1 look")
 
 
 def found(looks: Sequence[tuple[float, float]], rule: Divergence) -> str | None:
@@ -36,5 +36,5 @@ def found(looks: Sequence[tuple[float, float]], rule: Divergence) -> str | None:
     (reward, accuracy), (reward_before, accuracy_before) = looks[-1], looks[-1 - rule.window]
     if not (reward > reward_before and accuracy_before - accuracy > rule.drop):  # NaN: nothing is known
         return None
-    return (f"in {rule.window} looks the reward rose from {reward_before:.3f} to {reward:.3f} and held-out accuracy fell "
-            f"from {accuracy_before:.3f} to {accuracy:.3f}, by more than {rule.drop:g}")
+    return (f"in {rule.window} looks the reward rose from {reward_before:.3f} to {reward:.3f} and held-out accuracy "
+            f"fell from {accuracy_before:.3f} to {accuracy:.3f}, by more than {rule.drop:g}")
