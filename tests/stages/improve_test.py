@@ -44,7 +44,7 @@ def test_a_judge_rewards_and_the_run_is_watched(config, tmp_path):
     assert 0 < after["judge_score"] < 1 and after["judge_score"] == after["reward"] and "held_out_reward" in after
     assert summary["problems"] == 6 and summary["held_out_also_trained_on"] == 2 and "stopped" not in summary
     assert hf.load(summary["path"])[0].num_layers
-    with pytest.raises(ValueError, match="out/reward was made with .*; use another --workdir"):
+    with pytest.raises(ValueError, match=r"out/reward was made with .*; use another --workdir"):
         improve.run(dataclasses.replace(config, reward="majority"), tmp_path / "out")
     other = dataclasses.replace(config.judge, sampling=dataclasses.replace(config.judge.sampling, num_samples=3))
     with pytest.raises(ValueError, match=r"judge\.sampling\.num_samples=2, now"):
