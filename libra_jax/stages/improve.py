@@ -22,6 +22,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Literal
 
+import jax
 import numpy as np
 
 from libra_jax import config as configs
@@ -32,12 +33,14 @@ from libra_jax.judges import solutions
 from libra_jax.judges.model import stable_id
 from libra_jax.judges.solutions import Grader, Solution
 from libra_jax.judging.prompt import load_template
+from libra_jax.model import hf
 from libra_jax.records import Problem
 from libra_jax.sampling import engine
 from libra_jax.sampling.engine import SamplingConfig
 from libra_jax.stages import drawing, judge, rl
 from libra_jax.text import chat
 from libra_jax.text import tokenizer as tokenizers
+from libra_jax.train import metrics
 from libra_jax.train.watching import Enough
 from libra_jax.verify import batch
 
@@ -49,6 +52,8 @@ class WatchConfig:
     every: steps between two looks; 0: before the first and after the last step alone.
     num_samples, seed: responses to each problem at each look, and of their draws; otherwise they are drawn as in
       training.
+    keep_best: also export the parameters of the look with the highest accuracy, the first of several, to
+      `workdir`/best; they are chosen by these problems, so other ones measure them.
     divergence: when to end the run.
     """
 
@@ -56,6 +61,7 @@ class WatchConfig:
     every: int = 10
     num_samples: int = 2
     seed: int = 0
+    keep_best: bool = False
     divergence: Divergence = Divergence()
 
 
@@ -80,6 +86,8 @@ class Config:
 def run(config: Config, workdir: pathlib.Path) -> dict:
     """Trains and exports to `workdir`/export; returns counts and the last metrics, with `stopped` where it ended early.
 
+    What is watched gives the summary the step of its best look, too.
+
     ValueError where the reward cannot be had: no answers for the verifier, or a judge that is no checkpoint.
     """
     runs.need(config, "problems")
@@ -99,13 +107,16 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
     with batch.Pool() as pool, batch.Pool() as apart:  # the watch may look while the next groups are rewarded
         reward = rewarding([problems[place] for place in fitting], words, judging or by_rules(config.reward, pool))
         watch = watching(config, held_out, asked(held_out), words, judging or by_rules(config.reward, apart),
-                         by_rules("verifier", apart)) if held_out else None
+                         by_rules("verifier", apart), workdir / "best") if held_out else None
         last = rl.train(config.rl, [prompts[place] for place in fitting], words.stop_ids, reward, workdir,
                         label="improve", watch=watch, watch_every=config.watch.every)
     summary = {"problems": len(problems), "too_long": len(problems) - len(fitting), "broken_lines": broken + more}
     if held_out:
         known = {problem.question for problem in problems}
         summary["held_out_also_trained_on"] = sum(problem.question in known for problem in held_out)
+        looks = [row for row in metrics.read(workdir / "metrics.jsonl") if "held_out_accuracy" in row]
+        best = max(looks, key=lambda row: row["held_out_accuracy"])
+        summary |= {"best_step": int(best["step"]), "best_held_out_accuracy": best["held_out_accuracy"]}
     summary |= {**last, "path": str(workdir / "export")}
     runs.report(summary)
     return summary
@@ -158,8 +169,12 @@ def rewarding(problems: Sequence[Problem], words: tokenizers.Tokenizer, grade: G
 
 
 def watching(config: Config, problems: Sequence[Problem], prompts: Sequence[Sequence[int]],
-             words: tokenizers.Tokenizer, grade: Grader, verify: Grader) -> drawing.Watch:
-    """The watch of the rl stage's `train`: held_out_reward and held_out_accuracy, and the end where they come apart."""
+             words: tokenizers.Tokenizer, grade: Grader, verify: Grader, best: pathlib.Path) -> drawing.Watch:
+    """The watch of the rl stage's `train`: held_out_reward and held_out_accuracy, and the end where they come apart.
+
+    With `keep_best` the folder `best` gets the parameters of every look that is better than all before, tokenizer and
+    all.
+    """
     sampling = dataclasses.replace(config.rl.sampling, num_samples=config.watch.num_samples, seed=config.watch.seed)
     ids = [stable_id(problem.id) for problem in problems]
 
@@ -170,6 +185,9 @@ def watching(config: Config, problems: Sequence[Problem], prompts: Sequence[Sequ
                     "held_out_accuracy": float(np.mean(verify(drawn)[0]))}
         looks = [(row["held_out_reward"], row["held_out_accuracy"]) for row in [*seen.rows, measured]
                  if "held_out_reward" in row]
+        if config.watch.keep_best and all(looks[-1][1] > accuracy for _, accuracy in looks[:-1]):
+            with jax.set_mesh(None):  # out of the trainer's mesh, since files take one device's part at a time
+                hf.save(best, seen.model, seen.params, tokenizer_from=config.rl.checkpoint)
         if reason := divergence.found(looks, config.watch.divergence):
             raise Enough(reason, measured)
         return measured

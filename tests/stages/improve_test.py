@@ -2,6 +2,8 @@ import dataclasses
 import pathlib
 import random
 
+import jax
+import numpy as np
 import pytest
 
 from libra_jax import records
@@ -43,6 +45,7 @@ def test_a_judge_rewards_and_the_run_is_watched(config, tmp_path):
     assert 0.2 < before["held_out_accuracy"] < 1 and 0.2 < before["held_out_reward"] < 1
     assert 0 < after["judge_score"] < 1 and after["judge_score"] == after["reward"] and "held_out_reward" in after
     assert summary["problems"] == 6 and summary["held_out_also_trained_on"] == 2 and "stopped" not in summary
+    assert not (tmp_path / "out/best").exists() and summary["best_step"] in (0, 1)
     assert hf.load(summary["path"])[0].num_layers
     with pytest.raises(ValueError, match=r"out/reward was made with .*; use another --workdir"):
         improve.run(dataclasses.replace(config, reward="majority"), tmp_path / "out")
@@ -77,6 +80,9 @@ def test_rules_are_the_graders_of_their_name():
 
 def test_a_reward_that_comes_apart_from_the_truth_ends_the_run(config, tmp_path, tiny_checkpoint, monkeypatch):
     accuracies, rewards = iter([0.6, 0.7, 0.6, 0.5]), iter([0.1, 0.2, 0.3, 0.4])
+    kept = []
+    monkeypatch.setattr(improve.hf, "save", lambda path, *rest, save=improve.hf.save, **options: (
+        kept.append(path.name), save(path, *rest, **options)))
 
     def by_rules(name, pool):
         values = accuracies if name == "verifier" else rewards
@@ -86,14 +92,18 @@ def test_a_reward_that_comes_apart_from_the_truth_ends_the_run(config, tmp_path,
     monkeypatch.setattr(improve, "by_rules", by_rules)
     train = dataclasses.replace(config.rl.train, num_steps=9)
     rule = Divergence(drop=0.15, window=2)
-    watch = improve.WatchConfig(problems=str(tmp_path / "known.jsonl"), every=1, num_samples=1, divergence=rule)
+    watch = improve.WatchConfig(problems=str(tmp_path / "known.jsonl"), every=1, num_samples=1, divergence=rule,
+                                keep_best=True)
     tiny = dataclasses.replace(config.rl, checkpoint=tiny_checkpoint, train=train)
     config = dataclasses.replace(config, reward="majority", watch=watch, rl=tiny)
     summary = improve.run(config, tmp_path / "out")
     rows = metrics.read(tmp_path / "out/metrics.jsonl")
     assert [row["held_out_accuracy"] for row in rows] == pytest.approx([0.6, 0.7, 0.6, 0.5])
     assert summary["stopped"].startswith("after step 3/9: in 2 looks the reward rose from 0.200 to 0.400")
-    assert (tmp_path / "out/export/config.json").exists()
+    assert (summary["best_step"], summary["best_held_out_accuracy"]) == (1, pytest.approx(0.7))
+    assert kept == ["best", "best", "export"]  # looks 0 and 1, and the end
+    best, last = (hf.load(tmp_path / "out" / name)[1] for name in ("best", "export"))
+    assert not all(jax.tree.leaves(jax.tree.map(np.array_equal, best, last)))
 
 
 @pytest.mark.parametrize("change, message", [
