@@ -40,7 +40,7 @@ from libra_jax.sampling.engine import SamplingConfig
 from libra_jax.stages import drawing, judge, rl
 from libra_jax.text import chat
 from libra_jax.text import tokenizer as tokenizers
-from libra_jax.train import metrics
+from libra_jax.train import metrics, preemption
 from libra_jax.train.watching import Enough
 from libra_jax.verify import batch
 
@@ -143,8 +143,8 @@ def check(config: Config, problems: Sequence[Problem], held_out: Sequence[Proble
 
 
 def by_judge(config: Config) -> Grader:
-    """The judge's grader; on several hosts all of them sample it together."""
-    return solutions.by_judge(dataclasses.replace(judge.make(config.judge), progress=None))
+    """The judge's grader, left in the midst at a SIGTERM; on several hosts all of them sample it together."""
+    return solutions.by_judge(dataclasses.replace(judge.make(config.judge), progress=lambda _: preemption.look()))
 
 
 def by_rules(reward: str, pool: batch.Pool) -> Grader:

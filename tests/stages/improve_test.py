@@ -14,7 +14,7 @@ from libra_jax.model import hf
 from libra_jax.records import Problem
 from libra_jax.sampling.engine import SamplingConfig
 from libra_jax.stages import improve, judge, rl
-from libra_jax.train import metrics
+from libra_jax.train import metrics, preemption
 from libra_jax.train import run as training
 from libra_jax.train.optimizer import OptimizerConfig
 from libra_jax.verify import batch
@@ -61,6 +61,9 @@ def test_a_judge_says_the_same_again_whoever_else_is_judged(config):
                for each in problems]
     first, again = improve.by_judge(config)(written)[0], improve.by_judge(config)(written[::-1][:3])[0]
     assert again == first[::-1][:3] and 0 < sum(first) < 6
+    with preemption.Notice() as notice, pytest.raises(preemption.Preempted):  # a SIGTERM does not wait for the judge
+        notice.asked = True
+        improve.by_judge(config)(written)
 
 
 def test_the_verifier_rewards_by_the_answers(config, tmp_path):
