@@ -39,11 +39,12 @@ Reward = Callable[[Sequence[int], Sequence[engine.Sample]], tuple[Sequence[float
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Group:
-    """Samples of one prompt, and their `rewards` float32 [n]."""
+    """Samples of one prompt, and their `rewards` float32 [n]; `index` is the prompt's, of all those of the run."""
 
     prompt: Sequence[int]
     samples: Sequence[engine.Sample]
     rewards: np.ndarray
+    index: int = 0
 
 
 def sampling_mesh(config: rl.Config, mesh: jax.sharding.Mesh, devices: Sequence[jax.Device]) -> jax.sharding.Mesh:
@@ -100,14 +101,17 @@ class Seen:
 
 # Metrics of the parameters, which are logged with their step; watching.Enough ends the run.
 Watch = Callable[[Seen], Mapping[str, float]]
+# (number of a step from 1, the groups that train it), on every host
+Show = Callable[[int, Sequence[Group]], None]
 
 
 class Drawer:
     """Draws groups from the current parameters and rewards them; a pure function of (step number, parameters)."""
 
     def __init__(self, config: rl.Config, prompts: Sequence[Sequence[int]], stop_ids: Sequence[int], reward: Reward,
-                 scorer: Callable, devices: Sequence[jax.Device]):
+                 scorer: Callable, devices: Sequence[jax.Device], show: Show | None = None):
         """`scorer` (model, mesh) gives a function as rl.scorer does; `devices` are those that sample."""
+        self.show = show
         self.config, self.prompts, self.stop_ids, self.reward = config, prompts, stop_ids, reward
         self.scorer, self.devices = scorer, list(devices)
         self.ahead: tuple[int, concurrent.futures.Future] | None = None  # a step's number, and its groups to come
@@ -150,7 +154,8 @@ class Drawer:
                            for value, sample in zip(given, samples, strict=True)], np.float32)
         size = config.sampling.num_samples
         groups = [Group(self.prompts[chosen[place]], samples[place * size : (place + 1) * size],
-                        values[place * size : (place + 1) * size]) for place in range(config.groups)]
+                        values[place * size : (place + 1) * size], int(chosen[place]))
+                  for place in range(config.groups)]
         return groups, measured | {
             "reward": float(values.mean()),
             "tokens": float(np.mean([len(sample.tokens) for sample in samples])),
@@ -215,6 +220,8 @@ class Drawer:
         """The batch of step `number`: of its rows, those that this host feeds; and what was measured."""
         config, heat = self.config, self.config.sampling.temperature
         useful, metrics = self.groups_of(number, params)
+        if self.show:
+            self.show(number + 1, useful)
         batch: dict[str, Any] = to_batch(useful, self.row_step, self.length, config.grpo.normalise)
         if config.updates > 1:  # mix long and short ones over the parts
             order = np.random.default_rng([config.train.seed, number]).permutation(len(batch["tokens"]))
