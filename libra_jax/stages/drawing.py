@@ -80,7 +80,7 @@ def to_batch(groups: Sequence[Group], row_step: int, length: int, normalise: str
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Seen:
-    """What the watch of a run of RL is given.
+    """What the watch of a run is given.
 
     Attributes:
       step: optimizer rounds done; 0 before the first.
@@ -97,6 +97,27 @@ class Seen:
     params: Any
     rows: watching.Rows
     sample: Callable[..., list[engine.Sample]]
+
+
+def seen(step: int, params: Any, rows: watching.Rows, model: ModelConfig, mesh: jax.sharding.Mesh,
+         stop_ids: Sequence[int], *, longest: int, progress: Callable[[engine.Progress], None],
+         thread: concurrent.futures.Executor | None = None) -> Seen:
+    """What a watch is given of parameters that sample on `mesh`; `longest` and `progress` as engine.generate."""
+    weights: list[Any] = []  # as they sample; made when they are first asked for
+
+    def sample(prompts: Sequence[Sequence[int]], sampling: engine.SamplingConfig, *, ids: Sequence[int] | None = None
+               ) -> list[engine.Sample]:
+        if not weights:
+            weights.append(entrance.enter(model, params, mesh))
+
+        def draw() -> list[engine.Sample]:
+            return list(engine.generate(model, weights[0], prompts, sampling, stop_ids=stop_ids, ids=ids,
+                                        progress=progress, longest=longest, mesh=mesh if mesh.size > 1 else None))
+
+        # In turn with what is drawn ahead: two programs at once on several devices would wait for each other.
+        return thread.submit(draw).result() if thread else draw()
+
+    return Seen(step=step, model=model, params=params, rows=rows, sample=sample)
 
 
 # Metrics of the parameters, which are logged with their step; watching.Enough ends the run.
@@ -193,23 +214,8 @@ class Drawer:
 
     def seen(self, step: int, params: Any, rows: watching.Rows) -> Seen:
         """What a watch is given of the parameters after `step` steps."""
-        weights: list[Any] = []  # as they sample; made when they are first asked for
-
-        def sample(prompts: Sequence[Sequence[int]], sampling: engine.SamplingConfig, *,
-                   ids: Sequence[int] | None = None) -> list[engine.Sample]:
-            if not weights:
-                weights.append(entrance.enter(self.model, params, self.sampling_mesh))
-
-            def draw() -> list[engine.Sample]:
-                return list(engine.generate(
-                    self.model, weights[0], prompts, sampling, stop_ids=self.stop_ids, ids=ids, progress=self._look,
-                    longest=max(map(len, self.prompts)),
-                    mesh=self.sampling_mesh if self.sampling_mesh.size > 1 else None))
-
-            # In turn with what is drawn ahead: two programs at once on several devices would wait for each other.
-            return self.thread.submit(draw).result() if self.thread else draw()
-
-        return Seen(step=step, model=self.model, params=params, rows=rows, sample=sample)
+        return seen(step, params, rows, self.model, self.sampling_mesh, self.stop_ids, progress=self._look,
+                    longest=max(map(len, self.prompts)), thread=self.thread)
 
     def _look(self, _: engine.Progress) -> None:
         preemption.look()

@@ -112,7 +112,7 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
                  for owner, verdict in zip(owners, verdicts, strict=True)]
         return given, {"right": float(np.mean(given)), "unparsed": verdicts.count("unparsed") / len(verdicts)}
 
-    held_out = watches.slice_of(config, examples, reader, workdir)
+    held_out = watches.slice_of(config, examples, reader, workdir, longest=config.prompt_length)
     watch = watches.watch(config, held_out, reader, workdir)
     of_prompts = [examples[int(item["example"][0])] for item in items]
     last = train(config, [tuple(item["tokens"].tolist()) for item in items], words.stop_ids, reward, workdir,

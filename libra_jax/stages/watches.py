@@ -1,4 +1,4 @@
-"""What a person can see of a run of RL while it goes on: a held-out slice, thoughts to read, a picture of the curves.
+"""What a person can see of a run while it goes on: a held-out slice, thoughts to read, a picture of the curves.
 
 All of it at the same steps: before the first, after every `watch.every` and after the last (thoughts from the first
 step on). Nothing of it changes what is trained, but that `watch.patience` may end the run.
@@ -25,7 +25,7 @@ from libra_jax.stages import thoughts
 from libra_jax.train import metrics, progress, watching
 
 if TYPE_CHECKING:
-    from libra_jax.stages import drawing, rl
+    from libra_jax.stages import drawing, rl, sft
 
 ACCURACY = "held_out_accuracy"
 
@@ -54,9 +54,11 @@ class WatchConfig:
                              "negative")
 
 
-def slice_of(config: rl.Config, training: Sequence[JudgingExample], reader: ModelJudge, workdir: pathlib.Path
-             ) -> list[JudgingExample]:
+def slice_of(config: rl.Config | sft.Config, training: Sequence[JudgingExample], reader: ModelJudge,
+             workdir: pathlib.Path, *, longest: int) -> list[JudgingExample]:
     """The examples of `config.held_out` that every look judges; none where the file is not named.
+
+    Their prompts are at most `longest` tokens.
 
     ValueError for a problem that is trained on, an example without label, or where no prompt is short enough.
     """
@@ -74,15 +76,19 @@ def slice_of(config: rl.Config, training: Sequence[JudgingExample], reader: Mode
     for example in found:
         if example.correct is None:
             raise ValueError(f"{config.held_out}: example {example.id!r} has no label; accuracy needs one")
-    fitting = [example for example in found if len(reader.prompt(example)) <= config.prompt_length]
+    fitting = [example for example in found if len(reader.prompt(example)) <= longest]
     if not fitting:
-        raise ValueError(f"{config.held_out}: no prompt of at most prompt_length={config.prompt_length} tokens")
+        raise ValueError(f"{config.held_out}: no prompt of at most {longest} tokens; raise the length that the config "
+                         "allows, or give shorter ones")
     return browser.choose(fitting, how.num_examples)
 
 
-def watch(config: rl.Config, chosen: Sequence[JudgingExample], reader: ModelJudge, workdir: pathlib.Path
+def watch(config: rl.Config | sft.Config, chosen: Sequence[JudgingExample], reader: ModelJudge, workdir: pathlib.Path
           ) -> drawing.Watch | None:
-    """Judges the slice at each look, draws the curves, and says when it is enough; None where nothing is watched."""
+    """Judges the slice at each look, draws the curves, and says when it is enough; None where nothing is watched.
+
+    Judgements are drawn as `config.sampling` says, with the number and the seed of `config.watch`.
+    """
     if not chosen and not config.watch.every:
         return None
     prompts = [reader.prompt(example) for example in chosen]
