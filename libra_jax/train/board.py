@@ -48,8 +48,10 @@ class Board:
             if math.isfinite(value):
                 words = "" if name in self._described else WORDS.get(name, "")
                 self._described.add(name)
-                self._out.write_event(self._event(step=step, wall_time=time.time(), summary=self._scalar(
-                    name, value, summary_description=words)))
+                summary = self._scalar(name, value, summary_description=words)
+                if words:
+                    summary.value[0].metadata.plugin_data.plugin_name = "scalars"
+                self._out.write_event(self._event(step=step, wall_time=time.time(), summary=summary))
 
     def flush(self) -> None:
         """Returns when the disk has all that was written."""

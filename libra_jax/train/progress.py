@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 MOST = 8  # metrics of the training itself in a line
 # In the order in which they are looked at. All others are in metrics.jsonl and TensorBoard alone.
@@ -68,9 +68,13 @@ class Line:
 
 def shown(row: Mapping[str, float]) -> list[str]:
     """The metrics of a row that a line has room for."""
-    names = [name for name in ORDER if name in row and not (name == "loss" and "reward" in row)]  # RL's loss is near 0
-    return ([value(name, row[name]) for name in names[:MOST]]
+    return ([value(name, row[name]) for name in ordered(row)[:MOST]]
             + [value(name, row[name]) for name in WHEN_ABOVE_0 if row.get(name)])
+
+
+def ordered(names: Collection[str]) -> list[str]:
+    """Those of the metrics that a person looks at, what matters most first."""
+    return [name for name in ORDER if name in names and not (name == "loss" and "reward" in names)]  # RL's says nothing
 
 
 def value(name: str, number: float, error: float | None = None) -> str:

@@ -16,7 +16,8 @@ from libra_jax.data import packing
 from libra_jax.model import hf
 from libra_jax.parallel import mesh as meshes
 from libra_jax.records import Judgement, JudgingExample
-from libra_jax.stages import sft
+from libra_jax.sampling.engine import SamplingConfig
+from libra_jax.stages import sft, watches
 from libra_jax.train import metrics
 from libra_jax.train import run as training
 from libra_jax.train.optimizer import OptimizerConfig
@@ -147,3 +148,20 @@ def test_a_run_asked_to_stop_at_a_random_moment_goes_on_to_the_same_bytes(config
     sft.run(config, tmp_path / "whole")
     for name in ("export/model.safetensors", "export/config.json", "metrics.jsonl"):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), (name, moment)
+
+
+def test_a_held_out_slice_is_judged_while_it_trains_and_may_end_the_run(config, tmp_path):
+    held_out = [JudgingExample(id=f"h{n}", problem_id=f"h{n}", question=f"{n}+2?", response="3", correct=True,
+                               policy="p", source="s") for n in range(3)]
+    records.write(tmp_path / "held_out.jsonl", held_out)
+    watched = dataclasses.replace(config, held_out=str(tmp_path / "held_out.jsonl"),
+                                  sampling=SamplingConfig(max_new_tokens=8, batch_size=8),
+                                  watch=watches.WatchConfig(every=2, num_examples=2, patience=1))
+    summary = sft.run(watched, tmp_path / "out")
+    assert summary["stopped"].startswith("after step 2/6: held_out_accuracy was best after step 0 (0.0%)")
+    assert summary["held_out_accuracy"] == 0.0 and summary["held_out_unparsed"] == 1.0
+    assert summary["held_out_tokens"] == 8.0 and (tmp_path / "out" / "curves.svg").exists()
+    with pytest.raises(ValueError, match=r"watch.thoughts=1: SFT draws no thoughts"):
+        sft.run(dataclasses.replace(watched, watch=watches.WatchConfig(thoughts=1)), tmp_path / "other")
+    with pytest.raises(ValueError, match="24 of its problems are in"):
+        sft.run(dataclasses.replace(watched, held_out=config.examples), tmp_path / "other")
