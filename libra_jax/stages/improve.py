@@ -44,6 +44,8 @@ from libra_jax.train import metrics, preemption
 from libra_jax.train.watching import Enough
 from libra_jax.verify import batch
 
+OF_JUDGES = ("examples", "held_out", "watch")  # fields of the rl stage's config that have no meaning here
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WatchConfig:
@@ -72,7 +74,8 @@ class Config:
     reward: who rewards a solution: "judge" is `judge`, a checkpoint; "majority" the commonest answer of its group;
       "verifier" the rules of verify/ (all in judges/solutions.py).
     judge: how the judge scores; its `sampling.num_samples` votes a solution.
-    rl: the policy (`checkpoint`, `template`), its sampling and its training; `rl.examples` has no use here.
+    rl: the policy (`checkpoint`, `template`), its sampling and its training; its fields that are
+      about judging examples (OF_JUDGES) are refused.
     watch: problems with answers, on which the reward is held against the truth.
     """
 
@@ -124,8 +127,10 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
 
 def check(config: Config, problems: Sequence[Problem], held_out: Sequence[Problem]) -> None:
     """ValueError for a reward or a watch that cannot be had; the message names the remedy."""
-    if config.rl.examples:
-        raise ValueError(f"rl.examples={config.rl.examples}: a policy learns from --config.problems; leave it empty")
+    for name in OF_JUDGES:
+        if getattr(config.rl, name) != getattr(rl.Config(), name):
+            raise ValueError(f"rl.{name}={getattr(config.rl, name)}: that is for those who learn to judge; a policy "
+                             "learns from --config.problems and is watched by --config.watch; leave it out")
     for name, needing in (("reward=verifier", problems if config.reward == "verifier" else ()),
                           ("watch.problems", held_out)):
         unknown = next((problem.id for problem in needing if problem.answer is None), None)

@@ -13,7 +13,7 @@ from libra_jax.miniature import arithmetic
 from libra_jax.model import hf
 from libra_jax.records import Problem
 from libra_jax.sampling.engine import SamplingConfig
-from libra_jax.stages import improve, judge, rl
+from libra_jax.stages import improve, judge, rl, watches
 from libra_jax.train import metrics, preemption
 from libra_jax.train import run as training
 from libra_jax.train.optimizer import OptimizerConfig
@@ -114,7 +114,8 @@ def test_a_reward_that_comes_apart_from_the_truth_ends_the_run(config, tmp_path,
     ({"judge": judge.Config(judge="endpoint")}, "judge.judge=endpoint"),
     ({"judge": judge.Config()}, r"--config\.checkpoint is empty"),
     ({"rl": rl.Config(checkpoint="x", overlap=True)}, "rl.overlap=True with reward=judge"),
-    ({"rl": rl.Config(checkpoint="x", examples="y")}, "rl.examples=y: a policy learns from"),
+    ({"rl": rl.Config(checkpoint="x", examples="y")}, "rl.examples=y: that is for those who learn to judge"),
+    ({"rl": rl.Config(checkpoint="x", watch=watches.WatchConfig(every=3))}, r"rl\.watch=.*every=3"),
     ({"rl": rl.Config()}, r"--config\.checkpoint is empty"),
 ])
 def test_a_reward_that_cannot_be_had_is_refused(config, tmp_path, change, message):
