@@ -80,11 +80,12 @@ def reinforcement(files: dict[str, pathlib.Path], demo: pathlib.Path, folder: pa
     config: improve.Config = module.get_config()
     config = dataclasses.replace(
         config, judge=dataclasses.replace(config.judge, checkpoint=str(demo / "rl/export")),
-        watch=improve.WatchConfig(problems=str(files["held_out"]), every=10, num_samples=1, seed=300),
         rl=dataclasses.replace(config.rl, train=dataclasses.replace(config.rl.train, seed=seed)))
     for by in BY:
         problems = str(files["known" if by == "verifier" else "open"])
-        improve.run(dataclasses.replace(config, problems=problems, reward=by), folder / "rl" / by)
+        watch = improve.WatchConfig(problems=str(files["held_out"]), every=10, seed=300,
+                                    num_samples=3 if by == "majority" else 1)  # which needs voters
+        improve.run(dataclasses.replace(config, problems=problems, reward=by, watch=watch), folder / "rl" / by)
 
 
 def answers(files: dict[str, pathlib.Path], checkpoint: str, folder: pathlib.Path, samples: int, seed: int

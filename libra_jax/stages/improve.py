@@ -61,7 +61,7 @@ class WatchConfig:
 
     problems: str = ""
     every: int = 10
-    num_samples: int = 2
+    num_samples: int = 4
     seed: int = 0
     keep_best: bool = False
     divergence: Divergence = Divergence()
@@ -74,8 +74,8 @@ class Config:
     reward: who rewards a solution: "judge" is `judge`, a checkpoint; "majority" the commonest answer of its group;
       "verifier" the rules of verify/ (all in judges/solutions.py).
     judge: how the judge scores; its `sampling.num_samples` votes a solution.
-    rl: the policy (`checkpoint`, `template`), its sampling and its training; its fields that are
-      about judging examples (OF_JUDGES) are refused.
+    rl: the policy (`checkpoint`, `template`), its sampling and its training; fields about judging examples (OF_JUDGES)
+      are refused.
     watch: problems with answers, on which the reward is held against the truth.
     """
 
@@ -136,6 +136,9 @@ def check(config: Config, problems: Sequence[Problem], held_out: Sequence[Proble
         unknown = next((problem.id for problem in needing if problem.answer is None), None)
         if unknown is not None:
             raise ValueError(f"{name}: problem {unknown!r} has no answer; give problems with answers, or do without")
+    if held_out and config.reward == "majority" and config.watch.num_samples < 3:
+        raise ValueError(f"watch.num_samples={config.watch.num_samples} with reward=majority: of fewer than 3 no "
+                         "answer is outvoted, and the reward is always 1; expected at least 3")
     if config.reward == "judge":
         if config.judge.judge != "model" or config.judge.enough:
             raise ValueError(f"judge.judge={config.judge.judge}, judge.enough={config.judge.enough}: the reward must "

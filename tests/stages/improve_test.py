@@ -38,7 +38,8 @@ def config(tmp_path):
 
 
 def test_a_judge_rewards_and_the_run_is_watched(config, tmp_path):
-    config = dataclasses.replace(config, watch=improve.WatchConfig(problems=str(tmp_path / "known.jsonl"), every=0))
+    config = dataclasses.replace(config, watch=improve.WatchConfig(problems=str(tmp_path / "known.jsonl"), every=0,
+                                                                   num_samples=2))
     summary = improve.run(config, tmp_path / "out")
     before, after = metrics.read(tmp_path / "out/metrics.jsonl")
     assert before.keys() == {"step", "held_out_reward", "held_out_accuracy"} and after["step"] == 1
@@ -95,7 +96,7 @@ def test_a_reward_that_comes_apart_from_the_truth_ends_the_run(config, tmp_path,
     monkeypatch.setattr(improve, "by_rules", by_rules)
     train = dataclasses.replace(config.rl.train, num_steps=9)
     rule = Divergence(drop=0.15, window=2)
-    watch = improve.WatchConfig(problems=str(tmp_path / "known.jsonl"), every=1, num_samples=1, divergence=rule,
+    watch = improve.WatchConfig(problems=str(tmp_path / "known.jsonl"), every=1, num_samples=3, divergence=rule,
                                 keep_best=True)
     tiny = dataclasses.replace(config.rl, checkpoint=tiny_checkpoint, train=train)
     config = dataclasses.replace(config, reward="majority", watch=watch, rl=tiny)
@@ -124,7 +125,10 @@ def test_a_reward_that_cannot_be_had_is_refused(config, tmp_path, change, messag
     assert not list((tmp_path / "out").glob("*.config.json"))
 
 
-def test_what_is_watched_needs_answers(config, tmp_path):
+def test_what_is_watched_needs_answers_and_a_majority_voters(config, tmp_path):
     watch = improve.WatchConfig(problems=config.problems)
     with pytest.raises(ValueError, match=r"watch\.problems: problem 'mini-5-000000' has no answer"):
         improve.run(dataclasses.replace(config, watch=watch), tmp_path / "out")
+    two = improve.WatchConfig(problems=str(tmp_path / "known.jsonl"), num_samples=2)
+    with pytest.raises(ValueError, match=r"watch\.num_samples=2 with reward=majority"):
+        improve.run(dataclasses.replace(config, reward="majority", watch=two), tmp_path / "out")
