@@ -14,10 +14,13 @@ from libra_jax.bench.score import Evaluation
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from libra_jax.bench.best_of import Line
+
 _STYLE = {"svg.hashsalt": "libra_jax", "text.parse_math": False, "font.size": 9, "axes.spines.top": False,
           "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25, "lines.linewidth": 1.4,
           **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), "#7d7d7d")}
 _COLOR = "#4c86cf"  # this blue and the grey are legible on white and on black
+_LINES = ("#8a8a8a", "#c98a1b", _COLOR, "#b0569b", "#4f9d8f", "#c2573f", "#7a6fc4", "#6f8f2f")  # likewise
 _COLUMNS = 3
 
 
@@ -40,6 +43,41 @@ def leaderboard(evaluations: Sequence[Evaluation]) -> str:
         axes.set_xlabel("accuracy, mean of the sources (dashed: a coin on balanced examples)")
 
     return _image(draw, (8, 1.1 + 0.5 * len(evaluations)))
+
+
+def best_of(sizes: Sequence[int], lines: Sequence[Line]) -> str:
+    """Accuracy over n for each picker, with intervals; the names stand at the lines' ends. Returns a data URI."""
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        ends = [line.accuracy[-1].value for line in lines]
+        shown = [end for line in lines for each in line.accuracy for end in (each.low, each.value, each.high)
+                 if end is not None]
+        reach = max(max(shown) - min(shown), 0.01)
+        heights = _apart(ends, 0.05 * reach)
+        for place, line in enumerate(lines):
+            color = _LINES[place % len(_LINES)]
+            at = [math.log2(n) + 0.03 * (place - (len(lines) - 1) / 2) for n in sizes]  # beside each other
+            axes.plot(at, [each.value for each in line.accuracy], color=color, marker="o", markersize=4)
+            for x, each in zip(at, line.accuracy, strict=True):
+                if each.low is not None:
+                    axes.plot([x, x], [each.low, each.high], color=color, linewidth=1, alpha=0.5)
+            axes.annotate(line.picker[:40], (at[-1], ends[place]), xytext=(math.log2(sizes[-1]) + 0.15, heights[place]),
+                          textcoords="data", color=color, va="center", fontsize=8)
+        axes.set_xticks([math.log2(n) for n in sizes], labels=[str(n) for n in sizes])
+        axes.set_xlim(-0.2, math.log2(sizes[-1]) * 1.1 + 0.8)
+        axes.set_xlabel("n, responses of which one is picked")
+        axes.set_ylabel("share of picks that are right")
+
+    return _image(draw, (7, 3.6))
+
+
+def _apart(heights: Sequence[float], least: float) -> list[float]:
+    """The heights, moved up where they would stand closer than `least` above another."""
+    moved, last = list(heights), -math.inf
+    for place in sorted(range(len(heights)), key=heights.__getitem__):
+        last = moved[place] = max(heights[place], last + least)
+    return moved
 
 
 def curves(points_by_name: Mapping[str, Sequence[tuple[float, float]]]) -> dict[str, str]:
@@ -89,3 +127,8 @@ def _image(draw, size: tuple[float, float]) -> str:
         out = io.BytesIO()
         figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return "data:image/svg+xml;base64," + base64.b64encode(out.getvalue()).decode()
+
+
+def svg(image: str) -> bytes:
+    """The file of an image that this module made."""
+    return base64.b64decode(image.partition(",")[2])

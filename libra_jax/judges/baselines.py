@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
-from typing import Literal
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
 
 from libra_jax.records import Judgement, JudgingExample
+
+if TYPE_CHECKING:
+    from libra_jax.verify.batch import Decision
+
+# Pairs of answers -> whether each pair is equal, in order, as verify.batch.compare
+Compare = Callable[[Iterable[tuple[str, str]]], Iterator["Decision"]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,7 +37,7 @@ class MajorityAnswer:
         answers = {name: [extract.extract(examples[index].response) for index in indices]
                    for name, indices in by_problem.items()}
         outcomes: dict[int, tuple[bool, float, str]] = {}
-        for name, votes in _votes(answers).items():
+        for name, votes in number_answers(answers).items():
             counts = [votes.count(vote) for vote in votes]
             ranked = [(count, vote) for count, vote in zip(counts, votes, strict=True) if vote is not None]
             winner = next((vote for count, vote in ranked if count == max(ranked)[0]), None)
@@ -81,21 +87,29 @@ BASELINES: dict[str, Callable] = {
     "majority_answer": MajorityAnswer, "response_length": ResponseLength, "always_correct": AlwaysCorrect}
 
 
-def _votes(answers: dict[str, list[str | None]]) -> dict[str, list[int | None]]:
+def number_answers(answers: Mapping[str, Sequence[str | None]],
+                   compare: Compare | None = None) -> dict[str, list[int | None]]:
     """Numbers the answers within each problem so that equal ones share a number; None stays None.
 
-    Answers are compared by verify, on all cores and bounded in time; two that it cannot decide are two answers.
+    Answers are compared by verify: by its exact path here, and what that leaves by `compare`, by default
+    verify/batch.py's, which is bounded in time. Two that it cannot decide are two answers.
     """
-    from libra_jax.verify import batch
+    from libra_jax.verify import batch, equal
 
     distinct = {name: list(dict.fromkeys(answer for answer in given if answer is not None))
                 for name, given in answers.items()}
     pairs = [(name, later, earlier) for name, few in distinct.items()
              for later in range(len(few)) for earlier in range(later)]
-    texts = ((distinct[name][later], distinct[name][earlier]) for name, later, earlier in pairs)
+    texts = [(distinct[name][later], distinct[name][earlier]) for name, later, earlier in pairs]
+    same = [equal.fast_equal(*pair) for pair in texts]
+    hard = [place for place, decided in enumerate(same) if decided is None]
+    if hard:
+        decisions = (compare or batch.compare)(texts[place] for place in hard)
+        for place, decision in zip(hard, decisions, strict=True):
+            same[place] = decision.correct
     number = {name: list(range(len(few))) for name, few in distinct.items()}
-    for (name, later, earlier), decision in zip(pairs, batch.compare(texts), strict=True):
-        if decision.correct and number[name][later] == later:
+    for (name, later, earlier), one in zip(pairs, same, strict=True):
+        if one and number[name][later] == later:
             number[name][later] = number[name][earlier]
     return {name: [None if answer is None else number[name][distinct[name].index(answer)] for answer in given]
             for name, given in answers.items()}

@@ -11,7 +11,6 @@ demo.json. A killed demo goes on where it stopped.
 
 from __future__ import annotations
 
-import base64
 import pathlib
 import sys
 import time
@@ -95,7 +94,7 @@ def _write(sizes: chain.Sizes, workdir: pathlib.Path, bench: pathlib.Path, judge
     numbers = report.write(workdir, title=f"The method in miniature, seed {sizes.seed}", examples=examples,
                            judgements_by_judge=judged, curves=curves, tables=tables)
     picture = plots.leaderboard([score.evaluate(name, examples, some) for name, some in judged.items()])
-    (workdir / "judges.svg").write_bytes(base64.b64decode(picture.partition(",")[2]))
+    (workdir / "judges.svg").write_bytes(plots.svg(picture))
     gains = {(each["first"], each["second"]): each for each in numbers["differences"]}
     rows, above = [], None
     for each in numbers["judges"]:

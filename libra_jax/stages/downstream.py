@@ -1,7 +1,13 @@
-"""Orders responses to problems without answers by a judge: rollouts -> judgements -> preference pairs for `libra dpo`.
+r"""Orders responses to problems without answers by a judge: rollouts -> judgements -> preference pairs for `libra dpo`.
+
+    libra downstream --workdir=DIR --config.problems=problems.jsonl --config.rollouts=rollouts.jsonl \
+        --config.judge.checkpoint=FOLDER
+    libra downstream --workdir=DIR --config.problems=problems.jsonl --config.rollouts=rollouts.jsonl \
+        --config.by=majority
 
 The best and the worst response of a problem by score (share of votes for "correct") make one pair; problems whose
-responses all score alike make none and are counted.
+responses all score alike make none and are counted. `by` lets a majority vote or the true verifier order them instead,
+to see what having no answers costs.
 """
 
 from __future__ import annotations
@@ -10,24 +16,29 @@ import collections
 import dataclasses
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
 
 from libra_jax import config as configs
 from libra_jax import records, runs
 from libra_jax.judging import reward
 from libra_jax.records import Judgement, JudgingExample, PreferencePair, Problem, Rollout
 from libra_jax.stages import judge
+from libra_jax.verify import batch
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
     """Attributes:
-    problems: JSON lines of Problem; answers, where there are some, are not looked at.
+    problems: JSON lines of Problem; only the verifier looks at answers, and needs them.
     rollouts: JSON lines of Rollout, several for each problem.
+    by: who orders the responses: "judge" is `judge`; "majority" calls those correct that give the commonest final
+      answer (judges/baselines.py); "verifier" decides by the rules of verify/, undecided being unparsed.
     judge: how the responses are judged; its `examples` is set by this stage.
     """
 
     problems: str = ""
     rollouts: str = ""
+    by: Literal["judge", "majority", "verifier"] = "judge"
     judge: judge.Config = judge.Config()
 
 
@@ -79,14 +90,21 @@ def pairs(examples: Sequence[JudgingExample], judgements: Iterable[Judgement]) -
 
 
 def run(config: Config, workdir: pathlib.Path) -> dict:
-    """Writes examples.jsonl, judgements.jsonl (by the judge stage, which resumes) and pairs.jsonl to `workdir`."""
+    """Writes examples.jsonl, judgements.jsonl (which resumes) and pairs.jsonl to `workdir`; returns counts.
+
+    ValueError for a rollout of an unknown problem, or where the verifier shall decide a problem without an answer.
+    """
     runs.need(config, "problems", "rollouts")
     problems = {problem.id: problem for problem in records.read(config.problems, Problem)}
     examples = unlabelled(problems, records.read(config.rollouts, Rollout))
     runs.write(workdir / "examples.jsonl", examples)
-    judging = dataclasses.replace(config.judge, examples=str(workdir / "examples.jsonl"))
-    _, judgements, counts = judge.judge_file(judging, workdir)
-    runs.report(counts)
+    if config.by == "verifier":
+        judgements = _verified(config, workdir, problems, examples)
+    else:
+        how = config.judge if config.by == "judge" else judge.Config(judge="majority_answer")
+        judging = dataclasses.replace(how, examples=str(workdir / "examples.jsonl"))
+        _, judgements, counts = judge.judge_file(judging, workdir)
+        runs.report(counts)
     made = pairs(examples, judgements)
     runs.write(workdir / "pairs.jsonl", made)
     num_problems = len({example.problem_id for example in examples})
@@ -94,6 +112,28 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
                "problems_without_pair": num_problems - len(made)}
     runs.report(summary)
     return summary
+
+
+def _verified(config: Config, workdir: pathlib.Path, problems: Mapping[str, Problem],
+              examples: Sequence[JudgingExample]) -> list[Judgement]:
+    """The rules' decisions on all examples as judgements, in judgements.jsonl, going on where a killed run stopped."""
+    unknown = next((each.problem_id for each in examples if problems[each.problem_id].answer is None), None)
+    if unknown is not None:
+        raise ValueError(f"by=verifier: problem {unknown!r} has no answer; give problems with answers, or order by "
+                         "judge or majority")
+    judging = dataclasses.replace(config, judge=judge.Config())  # which does not judge here
+    out = runs.resume(workdir / "judgements.jsonl", Judgement, judging, inputs=("problems", "rollouts"))
+    done = list(out.done)
+    left = examples[len(done):]
+    if not out.finished:
+        decisions = batch.decide((each.response, problems[each.problem_id].answer) for each in left)
+        for example, decision in zip(left, decisions, strict=True):
+            verdict = {True: "correct", False: "incorrect", None: "unparsed"}[decision.correct]
+            done.append(Judgement(example_id=example.id, judge="verifier", sample=0, thought=decision.why,
+                                  verdict=verdict, num_tokens=0))
+            out.append(done[-1])
+        out.finish()
+    return done
 
 
 def main(argv=None) -> int:

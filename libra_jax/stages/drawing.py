@@ -11,7 +11,7 @@ import concurrent.futures
 import dataclasses
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -24,7 +24,7 @@ from libra_jax.model.config import ModelConfig
 from libra_jax.objectives import grpo
 from libra_jax.parallel import mesh as meshes
 from libra_jax.sampling import engine, entrance
-from libra_jax.train import preemption
+from libra_jax.train import preemption, watching
 from libra_jax.train import run as training
 from libra_jax.train import step as steps
 
@@ -39,11 +39,12 @@ Reward = Callable[[Sequence[int], Sequence[engine.Sample]], tuple[Sequence[float
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Group:
-    """Samples of one prompt, and their `rewards` float32 [n]."""
+    """Samples of one prompt, and their `rewards` float32 [n]; `index` is the prompt's, of all those of the run."""
 
     prompt: Sequence[int]
     samples: Sequence[engine.Sample]
     rewards: np.ndarray
+    index: int = 0
 
 
 def sampling_mesh(config: rl.Config, mesh: jax.sharding.Mesh, devices: Sequence[jax.Device]) -> jax.sharding.Mesh:
@@ -77,12 +78,61 @@ def to_batch(groups: Sequence[Group], row_step: int, length: int, normalise: str
     return batch
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Seen:
+    """What the watch of a run is given.
+
+    Attributes:
+      step: optimizer rounds done; 0 before the first.
+      model, params: the parameters after them, float32 masters laid out as they train. Not to be kept: the next step
+        takes their memory.
+      rows: the rows of metrics of the steps before (train/metrics.py `read`), with what the watch measured.
+      sample: (prompts of token ids, SamplingConfig, ids=...) -> samples of the current parameters, in order, as
+        engine.generate draws them; the run's stop tokens end them. The seed is the config's own, so that every look
+        draws alike.
+    """
+
+    step: int
+    model: ModelConfig
+    params: Any
+    rows: watching.Rows
+    sample: Callable[..., list[engine.Sample]]
+
+
+def seen(step: int, params: Any, rows: watching.Rows, model: ModelConfig, mesh: jax.sharding.Mesh,
+         stop_ids: Sequence[int], *, longest: int, progress: Callable[[engine.Progress], None],
+         thread: concurrent.futures.Executor | None = None) -> Seen:
+    """What a watch is given of parameters that sample on `mesh`; `longest` and `progress` as engine.generate."""
+    weights: list[Any] = []  # as they sample; made when they are first asked for
+
+    def sample(prompts: Sequence[Sequence[int]], sampling: engine.SamplingConfig, *, ids: Sequence[int] | None = None
+               ) -> list[engine.Sample]:
+        if not weights:
+            weights.append(entrance.enter(model, params, mesh))
+
+        def draw() -> list[engine.Sample]:
+            return list(engine.generate(model, weights[0], prompts, sampling, stop_ids=stop_ids, ids=ids,
+                                        progress=progress, longest=longest, mesh=mesh if mesh.size > 1 else None))
+
+        # In turn with what is drawn ahead: two programs at once on several devices would wait for each other.
+        return thread.submit(draw).result() if thread else draw()
+
+    return Seen(step=step, model=model, params=params, rows=rows, sample=sample)
+
+
+# Metrics of the parameters, which are logged with their step; watching.Enough ends the run.
+Watch = Callable[[Seen], Mapping[str, float]]
+# (number of a step from 1, the groups that train it), on every host
+Show = Callable[[int, Sequence[Group]], None]
+
+
 class Drawer:
     """Draws groups from the current parameters and rewards them; a pure function of (step number, parameters)."""
 
     def __init__(self, config: rl.Config, prompts: Sequence[Sequence[int]], stop_ids: Sequence[int], reward: Reward,
-                 scorer: Callable, devices: Sequence[jax.Device]):
+                 scorer: Callable, devices: Sequence[jax.Device], show: Show | None = None):
         """`scorer` (model, mesh) gives a function as rl.scorer does; `devices` are those that sample."""
+        self.show = show
         self.config, self.prompts, self.stop_ids, self.reward = config, prompts, stop_ids, reward
         self.scorer, self.devices = scorer, list(devices)
         self.ahead: tuple[int, concurrent.futures.Future] | None = None  # a step's number, and its groups to come
@@ -128,7 +178,8 @@ class Drawer:
                            for value, sample in zip(given, samples, strict=True)], np.float32)
         size = config.sampling.num_samples
         groups = [Group(self.prompts[chosen[place]], samples[place * size : (place + 1) * size],
-                        values[place * size : (place + 1) * size]) for place in range(config.groups)]
+                        values[place * size : (place + 1) * size], int(chosen[place]))
+                  for place in range(config.groups)]
         return groups, measured | {
             "reward": float(values.mean()),
             "tokens": float(np.mean([len(sample.tokens) for sample in samples])),
@@ -164,6 +215,11 @@ class Drawer:
             self.ahead = following, self.thread.submit(self.collect, following, weights)
         return groups, measured | {"steps_behind": float(behind)}
 
+    def seen(self, step: int, params: Any, rows: watching.Rows) -> Seen:
+        """What a watch is given of the parameters after `step` steps."""
+        return seen(step, params, rows, self.model, self.sampling_mesh, self.stop_ids, progress=self._look,
+                    longest=max(map(len, self.prompts)), thread=self.thread)
+
     def _look(self, _: engine.Progress) -> None:
         preemption.look()
         if self.closed.is_set():
@@ -173,6 +229,8 @@ class Drawer:
         """The batch of step `number`: of its rows, those that this host feeds; and what was measured."""
         config, heat = self.config, self.config.sampling.temperature
         useful, metrics = self.groups_of(number, params)
+        if self.show:
+            self.show(number + 1, useful)
         batch: dict[str, Any] = to_batch(useful, self.row_step, self.length, config.grpo.normalise)
         if config.updates > 1:  # mix long and short ones over the parts
             order = np.random.default_rng([config.train.seed, number]).permutation(len(batch["tokens"]))

@@ -11,7 +11,6 @@ stopped.
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import functools
 import pathlib
@@ -236,7 +235,7 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
         if part.points:
             image = plots.scatter(part.points, *part.axes)
             shown += page.curves(part.title, image)
-            records.write_text(workdir / f"{name}.svg", base64.b64decode(image.partition(",")[2]).decode())
+            records.write_text(workdir / f"{name}.svg", plots.svg(image).decode())
         sections.append((part.title, shown))
     stem = names[0] if len(names) == 1 else "paper"
     records.write_json(workdir / f"{stem}.json", found)

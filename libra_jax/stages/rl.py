@@ -32,8 +32,9 @@ from libra_jax.objectives import grpo
 from libra_jax.parallel import mesh as meshes
 from libra_jax.records import JudgingExample
 from libra_jax.sampling import engine
-from libra_jax.stages import course, drawing
+from libra_jax.stages import course, drawing, watches
 from libra_jax.text import tokenizer as tokenizers
+from libra_jax.train import metrics
 from libra_jax.train import run as training
 from libra_jax.train import step as steps
 from libra_jax.train.optimizer import OptimizerConfig
@@ -71,6 +72,8 @@ class Config:
     overlap: draw the groups of the next step while this one trains, with the parameters before it (off-policy by one
       step; `grpo.importance_cap` corrects). After each checkpoint of `save_every` the next groups wait for it, so that
       a resumed run is the same run. On one host.
+    held_out: JSON lines of labelled JudgingExample of other problems, judged while the run goes on; "": none.
+    watch: when that is, and what else can be seen of the run (stages/watches.py).
     sampling_devices: with `overlap`, so many devices draw and the others train; 0: the one device does both.
     """
 
@@ -87,6 +90,8 @@ class Config:
     sampling_mesh: meshes.MeshConfig = meshes.MeshConfig(data=0, fsdp=0, sequence=0, tensor=0)
     overlap: bool = False
     sampling_devices: int = 0
+    held_out: str = ""
+    watch: watches.WatchConfig = watches.WatchConfig()
     grpo: GrpoConfig = GrpoConfig()
     train: training.TrainConfig = training.TrainConfig(optimizer=OptimizerConfig(learning_rate=1e-6))
 
@@ -114,8 +119,14 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
                  for owner, verdict in zip(owners, verdicts, strict=True)]
         return given, {"right": float(np.mean(given)), "unparsed": verdicts.count("unparsed") / len(verdicts)}
 
+    held_out = watches.slice_of(config, examples, reader, workdir, longest=config.prompt_length)
+    watch = watches.watch(config, held_out, reader, workdir)
+    of_prompts = [examples[int(item["example"][0])] for item in items]
     last = train(config, [tuple(item["tokens"].tolist()) for item in items], words.stop_ids, reward, workdir,
-                 inputs=("checkpoint", "examples", "judgements"))
+                 inputs=("checkpoint", "examples", "judgements", "held_out"), watch=watch,
+                 watch_every=config.watch.every, show=watches.show(config, of_prompts, reader, workdir))
+    if watch:
+        watches.draw(workdir, metrics.read(workdir / "metrics.jsonl"))
     summary = {"examples": len(examples), "too_long": len(examples) - len(features), "broken_lines": broken + more,
                **chosen, **last,
                "path": str(workdir / "export")}
@@ -124,20 +135,30 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
 
 
 def train(config: Config, prompts: Sequence[Sequence[int]], stop_ids: Sequence[int], reward: drawing.Reward,
-          workdir: pathlib.Path, *, inputs: Sequence[str] = ("checkpoint",), label: str = "rl") -> dict[str, float]:
+          workdir: pathlib.Path, *, inputs: Sequence[str] = ("checkpoint",), label: str = "rl",
+          watch: drawing.Watch | None = None, watch_every: int = 0, show: drawing.Show | None = None
+          ) -> dict[str, Any]:
     """GRPO of `config.checkpoint` on prompts of token ids under `reward`, to which the length term is added.
 
     `config.examples` and `config.template` are not looked at. `reward` must be a function of its arguments alone, or a
     resumed run is not the same run, and several hosts, each of which calls it, would not agree. Samples are packed into
     rows of one length, whose number is rounded up to one of a few, so that few programs train. Returns the last
     metrics; ValueError for settings that cannot be.
+
+    `watch` is given the parameters (drawing.Seen, which samples with them) before the first step, after every
+    `watch_every` steps (0: never between) and after the last, and returns metrics that stand in the row of that step.
+    Like `reward` it must be a function of its arguments alone. It raises watching.Enough(reason, metrics) to end the
+    run there: the last parameters are exported, and `stopped` in what is returned says after which step and why.
+    `show` is given the groups that train each step.
     """
     train_devices, sampling_devices = devices(config, jax.devices())
     check(config, prompts, train_devices)
     score = functools.partial(scorer, config)
-    with contextlib.closing(drawing.Drawer(config, prompts, stop_ids, reward, score, sampling_devices)) as drawer:
+    with contextlib.closing(drawing.Drawer(config, prompts, stop_ids, reward, score, sampling_devices,
+                                           show)) as drawer:
         return training.fit(config, objective(config), drawer.batch_at, label, workdir, inputs=inputs,
-                            prepare=drawer.prepare, updates=config.updates, devices=train_devices)
+                            prepare=drawer.prepare, updates=config.updates, devices=train_devices,
+                            watch=watch and (lambda *seen: watch(drawer.seen(*seen))), watch_every=watch_every)
 
 
 def devices(config: Config, every: Sequence[jax.Device]) -> tuple[list[jax.Device], list[jax.Device]]:

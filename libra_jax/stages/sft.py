@@ -28,14 +28,18 @@ import numpy as np
 from libra_jax import config as configs
 from libra_jax import runs
 from libra_jax.data import packing, solutions, tasks
+from libra_jax.judges.model import ModelJudge, ModelJudgeConfig
 from libra_jax.judging.prompt import Template, load_template
 from libra_jax.model import transformer
 from libra_jax.model.config import ModelConfig
 from libra_jax.objectives import sft
 from libra_jax.parallel import mesh as meshes
 from libra_jax.records import Judgement, JudgingExample, Problem, VerifiedRollout
+from libra_jax.sampling import engine
+from libra_jax.stages import drawing, watches
 from libra_jax.text import chat
 from libra_jax.text import tokenizer as tokenizers
+from libra_jax.train import metrics, preemption, watching
 from libra_jax.train import optimizer as optimizers
 from libra_jax.train import run as training
 from libra_jax.train import step as steps
@@ -55,6 +59,8 @@ class Config:
     template: a name in judging/prompt.py.
     sequence_length: tokens of a packed row; longer conversations are left out and counted.
     batch_size: rows a step.
+    held_out: JSON lines of labelled JudgingExample of other problems, judged while the run goes on; "": none.
+    watch: when that is (stages/watches.py). sampling: how the held-out judgements are drawn.
     """
 
     checkpoint: str = ""
@@ -66,6 +72,9 @@ class Config:
     template: str = "libra"
     sequence_length: int = 4096
     batch_size: int = 16
+    held_out: str = ""
+    watch: watches.WatchConfig = watches.WatchConfig()
+    sampling: engine.SamplingConfig = engine.SamplingConfig(max_new_tokens=4096)
     train: training.TrainConfig = training.TrainConfig(optimizer=optimizers.OptimizerConfig(learning_rate=1e-5))
 
 
@@ -90,9 +99,13 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
         del params
         return feed(number) | {"denominator": np.float32(trained[feed.chosen(number)].sum())}
 
+    watch, prepare = watched(config, given, words, template, workdir)
     with contextlib.closing(feed):
         last = training.fit(config, objective(config), batch_at, "sft", workdir,
-                            inputs=("checkpoint", "examples", "kept", "problems", "solutions"))
+                            inputs=("checkpoint", "examples", "kept", "problems", "solutions", "held_out"), watch=watch,
+                            watch_every=config.watch.every, prepare=prepare)
+    if watch:
+        watches.draw(workdir, metrics.read(workdir / "metrics.jsonl"))
     summary = {"judgements": len(judged), "too_long": len(pairs) - len(judged),
                "broken_lines": broken + also_broken + broken_solutions, "rows": len(rows)}
     if config.solution_share:
@@ -102,6 +115,28 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
     summary |= last | {"path": str(workdir / "export")}
     runs.report(summary)
     return summary
+
+
+def watched(config: Config, given: Sequence[JudgingExample], words: tokenizers.Tokenizer, template: Template,
+            workdir: pathlib.Path) -> tuple[watching.Watch | None, Callable[..., None]]:
+    """The watch that `config` asks for, and what binds the model to it before the run. ValueError as watches.slice_of.
+    """
+    if config.watch.thoughts:
+        raise ValueError(f"watch.thoughts={config.watch.thoughts}: SFT draws no thoughts to train on; set it to 0")
+    judge = ModelJudge(config=ModelJudgeConfig(), model_config=None, params=None, tokenizer=words, template=template)
+    chosen = watches.slice_of(config, given, judge, workdir, longest=config.sequence_length)
+    look = watches.watch(config, chosen, judge, workdir)
+    bound: list[Any] = []
+
+    def prepare(model: ModelConfig, params: Any, mesh: jax.sharding.Mesh) -> None:
+        del params
+        bound[:] = model, mesh
+
+    def watch(step: int, params: Any, rows: watching.Rows) -> dict:
+        return look(drawing.seen(step, params, rows, *bound, words.stop_ids, longest=0,
+                                 progress=lambda _: preemption.look()))
+
+    return (watch if look else None), prepare
 
 
 def objective(config: Config) -> Callable[[ModelConfig], steps.LossFn]:

@@ -11,14 +11,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from libra_jax.train import checkpoint, metrics, preemption
+from libra_jax.train import checkpoint, metrics, preemption, watching
 from libra_jax.train import step as steps
 from libra_jax.train.state import TrainState
 
 
 def fit(state: TrainState, step: Callable, batch_at: Callable[[int, Any], dict], num_steps: int, *, label: str,
         workdir: pathlib.Path, mesh: jax.sharding.Mesh, save_every: int = 0, updates: int = 1,
-        max_skipped: int = 3) -> TrainState:
+        max_skipped: int = 3, watch: watching.Watch | None = None, watch_every: int = 0,
+        learning_rate: Callable[[int], float] | None = None) -> TrainState:
     """Runs until `num_steps` batches are done, from the newest whole checkpoint in `workdir`/checkpoints if any.
 
     `batch_at(n, params)` gives the host batch number n (from 0) as a pure function of n and, for RL, of the parameters
@@ -27,6 +28,9 @@ def fit(state: TrainState, step: Callable, batch_at: Callable[[int, Any], dict],
     of its rows, one optimizer step each; metrics are their mean (or largest, by name: train/step.py).
     `save_every` 0: no checkpoints, but for that of a SIGTERM, after which the run saves, raises preemption.Preempted
     and goes on when it is started again.
+    `watch` (train/watching.py) measures the parameters before the first step, after every `watch_every` steps and after
+    the last; its metrics stand in the row of that step. When it raises watching.Enough the run is saved and ends there.
+    `learning_rate(step)`, for TensorBoard, is that of the last update of a step.
     ValueError when `max_skipped` steps in a row had a loss or gradient that is not finite: the last such batch of each
     host is left in `workdir`/skipped. OSError when a checkpoint cannot be written.
     """
@@ -38,19 +42,32 @@ def fit(state: TrainState, step: Callable, batch_at: Callable[[int, Any], dict],
             checkpoint.Checkpointer(workdir / "checkpoints", every=save_every)))
         state = saver.restore(state)
         first = int(state.step) // updates
+        watcher = watching.Watcher(watch, watch_every, num_steps, workdir, label)
         writer = None  # one host writes for all
         if jax.process_index() == 0:
             writer = stack.enter_context(contextlib.closing(
-                metrics.Writer(workdir, label=label, first_step=first, num_steps=num_steps)))
+                metrics.Writer(workdir, label=label, first_step=first, num_steps=num_steps,
+                               learning_rate=learning_rate)))
 
         def stop(done: int) -> None:
             saver.save(done, state, now=True)
             saver.wait()
-            print(f"{label}: stopped by SIGTERM after step {done}/{num_steps}, saved in {workdir}/checkpoints; run the "
-                  "same command to go on", file=sys.stderr, flush=True)
+            line = (f"{label}: stopped by SIGTERM after step {done}/{num_steps}, saved in {workdir}/checkpoints; run "
+                    "the same command to go on")
+            writer.say(line) if writer else print(line, file=sys.stderr, flush=True)
             raise preemption.Preempted
 
-        for number in range(first, num_steps):
+        def look(done: int) -> bool:
+            try:
+                return watcher.look(done, state.params, writer)
+            except preemption.Preempted:
+                pass  # and what it was making is let go of
+            return stop(done)
+
+        ended, unseen = watcher.begin(first, writer)
+        if unseen and not ended:
+            ended = look(first)
+        for number in range(num_steps if ended else first, num_steps):
             try:
                 batch = batch_at(number, state.params)
             except preemption.Preempted:
@@ -67,15 +84,18 @@ def fit(state: TrainState, step: Callable, batch_at: Callable[[int, Any], dict],
             measured = jax.device_get(measured)
             means = {name: float((np.max if steps.largest(name) else np.mean)([values[name] for values in measured]))
                      for name in measured[0]}
-            if writer:
-                writer.write(number + 1, extra | means, keep=saver.due(number + 1))
+            tokens = fed["loss_mask"].sum() * jax.process_count() if "loss_mask" in fed else None
+            watcher.follow(number + 1, extra | means, writer, num_tokens=tokens, keep=saver.due(number + 1))
             if means["skipped"] and int(state.skipped) >= max_skipped:
                 raise ValueError(_diverged(number + 1, int(state.skipped), max_skipped, fed, workdir))
-            saver.save(number + 1, state)
-            if number + 1 == num_steps:
+            ended = watcher.due(number + 1) and look(number + 1)
+            saver.save(number + 1, state, now=ended and bool(save_every))
+            if ended or number + 1 == num_steps:
                 saver.wait()  # a SIGTERM in this time counts too
             if notice.agreed():
                 stop(number + 1)
+            if ended:
+                break
     return state
 
 

@@ -19,7 +19,7 @@ from libra_jax.model.attention import LANES
 from libra_jax.model.config import ModelConfig, Remat
 from libra_jax.model.lora import LoraConfig
 from libra_jax.parallel import mesh as meshes
-from libra_jax.train import loop
+from libra_jax.train import loop, watching
 from libra_jax.train import optimizer as optimizers
 from libra_jax.train import state as states
 from libra_jax.train import step as steps
@@ -58,12 +58,15 @@ class TrainConfig:
 def fit(config: Any, loss_fn: Callable[[ModelConfig], steps.LossFn], batch_at: Callable[[int, Any], dict], label: str,
         workdir: pathlib.Path, *, inputs: Sequence[str], updates: int = 1,
         prepare: Callable[[ModelConfig, Any, jax.sharding.Mesh], None] | None = None,
-        devices: Sequence[jax.Device] | None = None) -> dict[str, float]:
+        devices: Sequence[jax.Device] | None = None, watch: watching.Watch | None = None, watch_every: int = 0
+        ) -> dict[str, Any]:
     """Loads `config.checkpoint`, trains it as `config.train` says and exports it; shared by the stages that train.
 
     `loss_fn(model_config)` is the loss of a step, `batch_at` as in train/loop.py, `updates` optimizer steps are made
     for each batch, on `devices` (default: all). `prepare(model_config, params, mesh)` is called once before the loop,
-    with the parameters as loaded (of a LoRA run, as they stay).
+    with the parameters as loaded (of a LoRA run, as they stay). `watch` and `watch_every` as in train/loop.py; where
+    the watch ends the run, its last parameters are exported, and `stopped` beside the metrics says after which step and
+    why.
     A finished run (its export is whole) is not done again. `inputs` names the fields of `config` that are paths;
     ValueError when an earlier run in `workdir` had another config or other inputs. What a signal, a full disk or a loss
     that is not finite do: train/loop.py. Returns the last row of metrics.
@@ -79,7 +82,7 @@ def fit(config: Any, loss_fn: Callable[[ModelConfig], steps.LossFn], batch_at: C
         with jax.set_mesh(mesh):  # the model's own constraints on activations hold
             if how.lora.rank:
                 params = transformer.cast(model, params)  # as every product takes them; they need no more
-                step, batch_at = _adapting(step, batch_at, params, how.lora)
+                step, batch_at, watch = _adapting(step, batch_at, watch, params, how.lora)
             if prepare:
                 prepare(model, params, mesh)
             if how.lora.rank:
@@ -88,14 +91,19 @@ def fit(config: Any, loss_fn: Callable[[ModelConfig], steps.LossFn], batch_at: C
             state = states.create(model, params, optimizer, mesh, how.lora)
             del params  # the state has its own copy
             state = loop.fit(state, step, batch_at, how.num_steps, label=label, workdir=workdir, mesh=mesh,
-                             save_every=how.save_every, updates=updates, max_skipped=how.max_skipped)
+                             save_every=how.save_every, updates=updates, max_skipped=how.max_skipped, watch=watch,
+                             watch_every=watch_every,
+                             learning_rate=lambda done: float(optimizers.schedule(
+                                 how.optimizer, how.num_steps * updates)(done * updates - 1)))
         params = state.params
         if how.lora.rank:
             peft.save(workdir / "adapter", model, params, how.lora, base=config.checkpoint)
-            del step, batch_at  # and with them the frozen parameters; exported are those of the file, in full
+            del step, batch_at, watch  # and with them the frozen parameters; exported are those of the file, in full
             params = _merged(hf.load(config.checkpoint, mesh=mesh)[1], params, how.lora)
         hf.save(export, model, params, tokenizer_from=config.checkpoint)
-    return loop.last_metrics(workdir)
+    note = watching.stopped(workdir)
+    stopped = {"stopped": f"after step {note['step']}/{how.num_steps}: {note['reason']}"} if note else {}
+    return loop.last_metrics(workdir) | stopped
 
 
 def objective(loss: steps.LossFn, adapters: LoraConfig) -> steps.LossFn:
@@ -105,11 +113,12 @@ def objective(loss: steps.LossFn, adapters: LoraConfig) -> steps.LossFn:
     return lambda trained, batch, frozen: loss(lora.join(frozen, trained, adapters), batch)
 
 
-def _adapting(step: Callable, batch_at: Callable, frozen: transformer.Params, adapters: LoraConfig
-              ) -> tuple[Callable, Callable]:
-    """`step` and `batch_at` as the loop calls them, with adapters in place of parameters."""
+def _adapting(step: Callable, batch_at: Callable, watch: watching.Watch | None, frozen: transformer.Params,
+              adapters: LoraConfig) -> tuple[Callable, Callable, watching.Watch | None]:
+    """`step`, `batch_at` and `watch` as the loop calls them, with adapters in place of parameters."""
     return (lambda state, batch: step(state, batch, frozen),
-            lambda number, trained: batch_at(number, lora.join(frozen, trained, adapters)))
+            lambda number, trained: batch_at(number, lora.join(frozen, trained, adapters)),
+            watch and (lambda number, trained, rows: watch(number, lora.join(frozen, trained, adapters), rows)))
 
 
 def _merged(params: transformer.Params, trained: Any, adapters: LoraConfig) -> transformer.Params:

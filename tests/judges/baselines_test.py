@@ -1,7 +1,8 @@
 import pytest
 
-from libra_jax.judges.baselines import AlwaysCorrect, MajorityAnswer, ResponseLength
+from libra_jax.judges.baselines import AlwaysCorrect, MajorityAnswer, ResponseLength, number_answers
 from libra_jax.records import JudgingExample
+from libra_jax.verify.batch import Decision
 
 
 def example(number, problem, response, correct=True):
@@ -49,3 +50,15 @@ def test_skip_leaves_out_the_first_and_labels_are_not_looked_at(judge):
     assert list(judge.judge(other)) == whole
     assert {each.judge for each in whole} == {judge.name}
     assert list(judge.judge([])) == []
+
+
+def test_equal_answers_share_a_number_and_only_what_the_exact_path_leaves_is_compared():
+    asked = []
+
+    def compare(pairs):
+        asked.extend(pairs)
+        return iter([Decision(correct=None, extracted=None, why="")] * len(asked))
+
+    assert number_answers({"a": ["7", None, "7.0", "8"]}, compare) == {"a": [0, None, 0, 2]} and asked == []
+    assert number_answers({"a": ["x+1", "1+x"]}, compare) == {"a": [0, 1]} and asked == [("1+x", "x+1")]
+    assert number_answers({"a": ["x+1", "1+x"]}) == {"a": [0, 0]}
