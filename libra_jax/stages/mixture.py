@@ -147,7 +147,7 @@ def _judging(config: rl.Config, reader: ModelJudge, path: str, workdir: pathlib.
 
 
 def _ranking(config: rl.Config, reader: ModelJudge, path: str, workdir: pathlib.Path) -> Kind:
-    examples, broken = runs.read(path, RankingExample, workdir / "ranking")
+    examples, broken = runs.read(path, RankingExample, workdir, name="ranking")
     prompts, kept = _fitting("ranking", path, [reader.ranking_prompt(example) for example in examples], config, reader)
     asked = [examples[index] for index in kept]
 
@@ -162,7 +162,7 @@ def _ranking(config: rl.Config, reader: ModelJudge, path: str, workdir: pathlib.
 
 
 def _problems(config: rl.Config, reader: ModelJudge, path: str, workdir: pathlib.Path, pool: batch.Pool) -> Kind:
-    problems, broken = runs.read(path, Problem, workdir / "problems")
+    problems, broken = runs.read(path, Problem, workdir, name="problems")
     for problem in problems:
         if problem.answer is None:
             raise ValueError(f"{path}: problem {problem.id!r} has no answer; RL needs one to decide by")
