@@ -43,7 +43,7 @@ def words():
 
 @pytest.fixture
 def config(tmp_path):
-    return rl.Config(checkpoint=str(demo.CHECKPOINT), template="miniature", groups=5, redraws=1,
+    return rl.Config(checkpoint=str(demo.CHECKPOINT), template="miniature", groups=5, redraws=0,
                      weights=(0.5, 0.3, 0.2), **write_files(tmp_path),
                      sampling=SamplingConfig(num_samples=8, max_new_tokens=28, batch_size=40),
                      train=training.TrainConfig(num_steps=2, save_every=1,
@@ -131,30 +131,55 @@ def test_rewards_by_hand(config, words, tmp_path):
                                                     {"right": 0.25, "unparsed": 0.25, "undecided": 0.25})
 
 
-def test_a_run_over_three_kinds_resumes_to_the_same_bytes(config, tmp_path, monkeypatch):
-    summary = rl.run(config, tmp_path / "whole")
+def test_a_run_over_three_kinds(config, tmp_path):
+    summary = rl.run(config, tmp_path / "out")
     assert (summary["examples"], summary["ranking"], summary["problems"]) == (6, 4, 5)
-    rows = metrics.read(tmp_path / "whole" / "metrics.jsonl")
+    rows = metrics.read(tmp_path / "out" / "metrics.jsonl")
     for row in rows:
         for kind in mixture.KINDS:
             assert {f"{kind}/{name}" for name in ("right", "unparsed", "tokens", "entropy")} <= row.keys()
             assert row[f"{kind}/right"] <= 1 and row[f"{kind}/tokens"] > 1 and row[f"{kind}/entropy"] > 0
         assert row["ranking/unparsed"] == 1.0 and row["problems/undecided"] == 0  # it never saw such a question
-        assert row["draws"] == 2 and row["ranking/useful_groups"] == 0
-    assert rows[0]["problems/right"] > 0.3
-    batch_at, calls = drawing.Drawer.batch_at, []
+        assert row["ranking/useful_groups"] == 0
+    assert rows[0]["problems/right"] > 0.3 and rows[0]["judging/right"] > 0.3
+    assert any(row["grad_norm"] > 0 for row in rows)
 
-    def dies(drawer, number, params):
-        calls.append(number)
-        if calls == [0, 1]:
+
+def test_only_kinds_without_enough_useful_groups_are_drawn_again_and_a_killed_run_goes_on(tiny_checkpoint, tmp_path):
+    config = rl.Config(checkpoint=tiny_checkpoint, template="miniature", groups=4, redraws=1,
+                       sampling=SamplingConfig(num_samples=4, max_new_tokens=8, batch_size=16),
+                       train=training.TrainConfig(num_steps=2, save_every=1,
+                                                  optimizer=OptimizerConfig(learning_rate=1e-2)))
+    drawn = []
+
+    def low_tokens(owners, samples):
+        drawn.append("some")
+        return [float(np.mean(sample.tokens < 64)) for sample in samples], {"seen": len(owners)}
+
+    def always(owners, samples):
+        drawn.append("always")
+        if dying and len(drawn) == 8:  # in the second draw of the second step
             raise KeyboardInterrupt
-        return batch_at(drawer, number, params)
+        return [1.0] * len(samples), {"seen": len(owners)}
 
-    monkeypatch.setattr(drawing.Drawer, "batch_at", dies)
+    kinds = mixture.Mixture(kinds=[
+        mixture.Kind(name=name, prompts=prompts, reward=reward, weight=weight)
+        for name, prompts, reward, weight in (("one", [(5, 6, 7), (8, 9)], low_tokens, 2.0),
+                                              ("two", [(10, 11), (12,), (13,)], low_tokens, 1.0),
+                                              ("never", [(14,)], always, 1.0))])
+    dying = False
+    rl.train_mixture(config, kinds, (), tmp_path / "whole")
+    assert drawn == ["some", "some", "always", "always"] * 2
+    for row in metrics.read(tmp_path / "whole" / "metrics.jsonl"):
+        assert (row["one/seen"], row["two/seen"], row["never/seen"], row["draws"]) == (8, 4, 4, 2)
+        assert row["never/useful_groups"] == 0 < row["one/useful_groups"] and row["grad_norm"] > 0
+    drawn.clear()
+    dying = True
     with pytest.raises(KeyboardInterrupt):
-        rl.run(config, tmp_path / "cut")
-    rl.run(config, tmp_path / "cut")
-    assert calls == [0, 1, 1]
+        rl.train_mixture(config, kinds, (), tmp_path / "cut")
+    assert len(drawn) == 8
+    dying = False
+    rl.train_mixture(config, kinds, (), tmp_path / "cut")
     for name in ("export/model.safetensors", "metrics.jsonl"):
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
