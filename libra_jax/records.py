@@ -89,6 +89,31 @@ class JudgingExample:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class RankingExample:
+    """A ranking question: which of `responses` is right? `right` is the place of that one, from 0; the others are not.
+
+    `policies` wrote them, in their order. RecordError for fewer than two responses, another number of policies, or a
+    place that is not there.
+    """
+
+    id: str
+    problem_id: str
+    question: str
+    responses: tuple[str, ...]
+    right: int
+    policies: tuple[str, ...]
+    source: str
+
+    def __post_init__(self):
+        if len(self.responses) < 2 or len(self.policies) != len(self.responses):
+            raise RecordError(f"RankingExample {self.id[:60]!r} has {len(self.responses)} responses and "
+                              f"{len(self.policies)} policies; expected at least 2 responses, and a policy of each")
+        if not 0 <= self.right < len(self.responses):
+            raise RecordError(f"RankingExample {self.id[:60]!r}: right={self.right} is not the place of one of its "
+                              f"{len(self.responses)} responses; expected 0 to {len(self.responses) - 1}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Judgement:
     """One sample of a judge on one example. `score` is P(correct) where the judge gives one, else None."""
 
@@ -172,7 +197,7 @@ def from_json(line: str, cls: type[Record]) -> Record:
             raise RecordError(
                 f"{cls.__name__}.{field.name}: expected {field.type}, found {str(raw[field.name])[:60]!r}"
             )
-    return cls(**raw)
+    return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in raw.items()})
 
 
 def read(path: str | os.PathLike, cls: type[Record], *, rejected: list[str] | None = None,
@@ -290,6 +315,8 @@ def _is(value: Any, hint: Any) -> bool:
         return any(_is(value, part) for part in typing.get_args(hint))
     if origin is Literal:
         return value in typing.get_args(hint)
+    if origin is tuple:  # of one type, any number
+        return isinstance(value, list) and all(_is(item, typing.get_args(hint)[0]) for item in value)
     if hint is type(None):
         return value is None
     if hint is float:

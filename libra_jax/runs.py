@@ -33,11 +33,14 @@ def need(config: Any, *names: str) -> None:
             raise ValueError(f"{name} is the string {value!r}; expected a tuple of paths: write ({value!r},)")
 
 
-def read(path: str, cls: type, workdir: pathlib.Path) -> tuple[list, int]:
-    """The records of a file and its number of broken lines, which go to `workdir`/<stem>.rejected.jsonl."""
+def read(path: str, cls: type, workdir: pathlib.Path, *, name: str = "") -> tuple[list, int]:
+    """The records of a file and its number of broken lines, which go to `workdir`/<name>.rejected.jsonl.
+
+    `name` is the file's stem unless given, as by those who read several files that may be called alike.
+    """
     workdir.mkdir(parents=True, exist_ok=True)
     rejected: list[str] = []
-    aside = workdir / f"{pathlib.Path(path).stem}.rejected.jsonl" if is_first() else pathlib.Path(os.devnull)
+    aside = workdir / f"{name or pathlib.Path(path).stem}.rejected.jsonl" if is_first() else pathlib.Path(os.devnull)
     found = list(records.read(path, cls, rejected=rejected, aside=aside))
     for line in rejected[:10] if is_first() else ():
         print(f"set aside: {line}", file=sys.stderr)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from libra_jax import records
-from libra_jax.records import Judgement, JudgingExample, Problem, Rollout, VerifiedRollout
+from libra_jax.records import Judgement, JudgingExample, Problem, RankingExample, Rollout, VerifiedRollout
 
 PROBLEM = Problem(id="p1", source="s", question="1+1?\n\u2028é🙂", answer="2")
 EVERY = [
@@ -17,6 +17,8 @@ EVERY = [
                     decided_by="rule", why="no answer"),
     JudgingExample(id="e", problem_id="p1", question="q", response="r", correct=True, policy="a", source="s"),
     Judgement(example_id="e", judge="j", sample=2, thought="", verdict="unparsed", num_tokens=3, score=0.25),
+    RankingExample(id="r", problem_id="p", question="q", responses=("1", "2\n"), right=1, policies=("a", "b"),
+                   source="s"),
 ]
 
 
@@ -54,7 +56,7 @@ def test_a_broken_line_says_what_is_wrong(line, message):
     ("score", "9" * 400), ("num_tokens", "9" * 400), ("sample", "-9223372036854775808"),
 ])
 def test_wrong_values_are_refused(field, value):
-    raw = {name: json.dumps(v) for name, v in dataclasses.asdict(EVERY[-1]).items()} | {field: value}
+    raw = {name: json.dumps(v) for name, v in dataclasses.asdict(EVERY[4]).items()} | {field: value}
     line = "{" + ",".join(f'"{name}":{v}' for name, v in raw.items()) + "}"
     with pytest.raises(records.RecordError, match=f"Judgement.{field}"):
         records.from_json(line, Judgement)
@@ -62,7 +64,7 @@ def test_wrong_values_are_refused(field, value):
 
 def test_what_is_read_can_be_written_and_computed_with(tmp_path):
     """A score may be a large integer; it must not break the reader, nor the writer or the arrays after it."""
-    line = records.to_json(EVERY[-1]).replace("0.25", str(2**63 - 1))
+    line = records.to_json(EVERY[4]).replace("0.25", str(2**63 - 1))
     record = records.from_json(line, Judgement)
     assert records.write(tmp_path / "x.jsonl", [record]) == 1
     assert np.zeros(1)[0] + record.score == 2.0**63
@@ -154,3 +156,17 @@ def test_text_is_written_whole_or_not_at_all(tmp_path):
     records.write_text(path, "lone \ud800 surrogate")
     assert path.read_text(encoding="utf-8") == "lone ? surrogate"
     assert [each.name for each in path.parent.iterdir()] == ["x.json"]
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"right": 2}, "right=2 is not the place of one of its 2"), ({"right": -1}, "right=-1"),
+    ({"responses": ["1"]}, "1 responses and 2 policies"), ({"policies": ["a"]}, "2 responses and 1 policies"),
+    ({"responses": "12"}, "RankingExample.responses: expected tuple"),
+    ({"responses": ["1", 2]}, "RankingExample.responses"), ({"responses": ["1", "\ud800"]}, "RankingExample.responses"),
+])
+def test_a_ranking_example_that_cannot_be_is_set_aside(tmp_path, change, message):
+    line = json.dumps(dataclasses.asdict(EVERY[-1]) | change)
+    (tmp_path / "some.jsonl").write_text(records.to_json(EVERY[-1]) + "\n" + line + "\n")
+    rejected = []
+    assert list(records.read(tmp_path / "some.jsonl", RankingExample, rejected=rejected)) == [EVERY[-1]]
+    assert len(rejected) == 1 and ":2: " in rejected[0] and message in rejected[0]

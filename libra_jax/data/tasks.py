@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from libra_jax.data import shares
+
 
 def task(name: str, examples: Sequence[dict[str, np.ndarray]], vocab_size: int, features: Sequence[str] = ()) -> Any:
     """A seqio.Task over `examples`, dicts of int32 vectors named `features`; it is not added to the registry.
@@ -82,15 +84,6 @@ def _load() -> tuple[Any, Any]:
     return seqio, tf
 
 
-def batch_indices(seed: int, number: int, batch_size: int, count: int, *, shuffle: bool = True) -> np.ndarray:
-    """Indices [batch_size] of batch `number`: epochs of a new permutation each, joined; a function of its arguments.
-
-    Without `shuffle` every epoch is 0, 1, ... count - 1.
-    """
-    if count < 1:
-        raise ValueError("no examples to draw a batch from")
-    places = np.arange(number * batch_size, (number + 1) * batch_size)
-    if not shuffle:
-        return places % count
-    epochs = {epoch: np.random.default_rng([seed, epoch]).permutation(count) for epoch in np.unique(places // count)}
-    return np.array([epochs[place // count][place % count] for place in places])
+def batch_indices(seed: int, number: int, batch_size: int, count: int) -> np.ndarray:
+    """Indices [batch_size] of batch `number`: epochs of a new permutation each, joined; a function of its arguments."""
+    return shares.indices(seed, number * batch_size, (number + 1) * batch_size, count)

@@ -17,7 +17,7 @@ from libra_jax.judging import verdict
 from libra_jax.judging.prompt import Template
 from libra_jax.model import hf
 from libra_jax.model.config import ModelConfig
-from libra_jax.records import Judgement, JudgingExample
+from libra_jax.records import Judgement, JudgingExample, RankingExample
 from libra_jax.sampling import engine
 from libra_jax.sampling.watch import Acceptance
 from libra_jax.text import chat
@@ -70,15 +70,32 @@ class ModelJudge:
 
     def read(self, tokens: Sequence[int]) -> tuple[str, str]:
         """(thought, verdict) of the judge's own tokens [n], with or without the stop token at their end."""
+        thought, after = self._split(tokens)
+        return thought, "unparsed" if after is None else verdict.parse(after, self.template)
+
+    def ranking_prompt(self, example: RankingExample) -> tuple[int, ...]:
+        """As `prompt`, of several responses."""
+        messages = self.template.ranking(example.question, example.responses, thinking=self.config.thinking)
+        return chat.render(self.tokenizer, messages, open_last=True).tokens
+
+    def read_choice(self, tokens: Sequence[int], num_responses: int) -> tuple[str, int | None]:
+        """As `read`, with the place of the response that the judge names; None is unparsed."""
+        thought, after = self._split(tokens)
+        return thought, None if after is None else verdict.parse_choice(after, self.template, num_responses)
+
+    def _split(self, tokens: Sequence[int]) -> tuple[str, str | None]:
+        """(thought, what follows it); None where the thought never ends."""
         tokens = [int(token) for token in tokens]
         if tokens and tokens[-1] in self.tokenizer.stop_ids:
             tokens = tokens[:-1]
+        if not self.config.thinking:
+            return "", self.tokenizer.decode(tokens)
         close = self.tokenizer.control(self.template.think_close)
-        if not self.config.thinking or close is None:
-            return verdict.read(self.tokenizer.decode(tokens), self.template, thinking=self.config.thinking)
+        if close is None:
+            thought, found, after = self.tokenizer.decode(tokens).partition(self.template.think_close)
+            return thought.strip(), after if found else None
         thought, after = verdict.split_tokens(tokens, close)
-        found = "unparsed" if after is None else verdict.parse(self.tokenizer.decode(after), self.template)
-        return self.tokenizer.decode(thought).strip(), found
+        return self.tokenizer.decode(thought).strip(), None if after is None else self.tokenizer.decode(after)
 
     def judge(self, examples: Sequence[JudgingExample], *, skip: int = 0) -> Iterator[Judgement]:
         """As Judge.judge."""

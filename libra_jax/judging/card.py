@@ -75,6 +75,12 @@ def markdown(card: Mapping[str, Any]) -> str:
         lines += [f"## What each rule removed: {name}", ""]
         lines += _rows(["rule", "responses removed", "left"],
                        [[line["rule"], line["removed"], line["left"]] for line in card[name]["rules"]])
+    if ranked := card.get("ranking"):
+        lines += ["## Ranking questions", "", "Which of several responses is right: exactly one is.", ""]
+        lines += _rows(["set", "questions", "problems with too few responses", "right at", "SHA-256"],
+                       [[f"ranking_{name}.jsonl", each["questions"], each["problems_without"],
+                         ", ".join(f"{letter}: {count}" for letter, count in each["right_at"].items()), each["sha256"]]
+                        for name, each in ranked.items()])
     unknown, broken = card["rollouts_of_unknown_problems"], card["broken_lines"]
     lines += [f"Responses to unknown problems: {unknown}. Broken lines set aside: {broken['problems']} of problems, "
               f"{broken['rollouts']} of rollouts.", "", "## Made from", ""]

@@ -12,6 +12,11 @@ def verdict_reward(verdict: Verdict, label: bool) -> float:
     return float(verdict == ("correct" if label else "incorrect"))
 
 
+def ranking_reward(choice: int | None, right: int) -> float:
+    """1.0 where the response that was chosen, by its place, is the right one, else 0.0; None (unparsed) is 0.0."""
+    return float(choice == right)
+
+
 def length_term(num_tokens: int, expected: int, maximum: int) -> float:
     """The length penalty, added to the verdict's reward (arXiv 2507.21645, equation 4, in words).
 

@@ -119,7 +119,7 @@ def curate(problems: Mapping[str, Problem], rollouts: Iterable[VerifiedRollout],
 
 def question_key(question: str) -> str:
     """Equal for questions that are equal up to white space: what `of_question` needs together."""
-    return _hash("question", _normal(question))
+    return digest("question", _normal(question))
 
 
 def of_question(group: Iterable[tuple[Problem, Iterable[VerifiedRollout]]], config: V2VConfig,
@@ -181,7 +181,7 @@ def choose(rows: Iterable[Row], tallies: Iterable[Tally], texts: Mapping[str, st
         return [row for row in items if row.problem_id not in gone]
 
     items = left("id of another problem's", _first(items, lambda row: row.id))
-    names = sorted({row.problem_id for row in items}, key=lambda name: (_hash(config.seed, "problem", name), name))
+    names = sorted({row.problem_id for row in items}, key=lambda name: (digest(config.seed, "problem", name), name))
     if not config.near_questions:
         gone = questions.repeated({name: texts[name] for name in names}, ngram=config.ngram, overlap=config.overlap)
         items = left("question near another", without(gone))
@@ -238,10 +238,10 @@ def split(
 
 def in_bench(question: str, bench_fraction: float, seed: int) -> bool:
     """Which side of `split` a question is on."""
-    return int(_hash(seed, "split", _normal(question).casefold()), 16) / 16**16 < bench_fraction
+    return int(digest(seed, "split", _normal(question).casefold()), 16) / 16**16 < bench_fraction
 
 
-def _hash(*parts: object) -> str:
+def digest(*parts: object) -> str:
     """16 hexadecimal digits that depend on the parts and on nothing else, as Python's own hash would."""
     return hashlib.blake2b("\0".join(map(str, parts)).encode(), digest_size=8).hexdigest()
 
@@ -252,7 +252,7 @@ def _normal(text: str) -> str:
 
 def _row(problem: Problem, rollout: VerifiedRollout, seed: int) -> Row:
     name = example_id(rollout)
-    return Row(key=_hash(seed, name, rollout.text, rollout.correct), id=name, problem_id=problem.id,
+    return Row(key=digest(seed, name, rollout.text, rollout.correct), id=name, problem_id=problem.id,
                source=problem.source, policy=rollout.policy, correct=rollout.correct)
 
 

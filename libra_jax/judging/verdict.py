@@ -1,28 +1,43 @@
 """Reads a verdict out of the judge's own words after its thought, by an exact grammar.
 
-A verdict is a line that is `verdict_format` with "correct" or "incorrect" in it, up to spaces at its ends. A line that
-starts as a verdict and says something else spoils the judgement, and so do two lines that contradict each other.
+A verdict is a line that is `verdict_format` with "correct" or "incorrect" in it, or, of several responses, the letter
+of one, up to spaces at its ends. A line that starts as a verdict and says something else spoils the judgement, and so
+do two lines that contradict each other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from libra_jax.judging.prompt import Template
+from libra_jax.judging.prompt import LETTERS, Template
 from libra_jax.records import Verdict
 
 
 def parse(after_thought: str, template: Template) -> Verdict:
     """The verdict in `after_thought`; "unparsed" when there is none or when there is more than one kind."""
-    lines = {template.verdict_format.replace("{verdict}", word).strip(): word for word in ("correct", "incorrect")}
+    return _only(after_thought, template, ("correct", "incorrect")) or "unparsed"
+
+
+def parse_choice(after_thought: str, template: Template, num_responses: int) -> int | None:
+    """The place, from 0, of the response whose letter the verdict in `after_thought` is; None is unparsed.
+
+    A letter that none of the `num_responses` responses has is something else than a verdict.
+    """
+    letter = _only(after_thought, template, LETTERS[:num_responses])
+    return None if letter is None else LETTERS.index(letter)
+
+
+def _only(after_thought: str, template: Template, words: Sequence[str]) -> str | None:
+    """The one of `words` that the verdict says; None when there is no verdict, a spoilt one, or more than one kind."""
+    lines = {template.verdict_format.replace("{verdict}", word).strip(): word for word in words}
     head = template.verdict_format.partition("{verdict}")[0].strip()
     found = set()
     for line in map(str.strip, after_thought.split("\n")):
         if line in lines:
             found.add(lines[line])
         elif head and line.startswith(head):
-            return "unparsed"
-    return found.pop() if len(found) == 1 else "unparsed"
+            return None
+    return found.pop() if len(found) == 1 else None
 
 
 def read(text: str, template: Template, *, thinking: bool = True) -> tuple[str, Verdict]:

@@ -4,12 +4,14 @@ r"""V2V: verified rollouts become judging sets, train.jsonl and bench.jsonl, of 
     libra curate --workdir=DIR --config.problems=A.jsonl,B.jsonl --config.rollouts=A/verified.jsonl,B/verified.jsonl \
         --config.licences=gsm8k=MIT,math=MIT --config.v2v.bands=0.2,0.8
 
-Prints what each rule removed, and writes the data card: card.json, and card.md to read. The output is a function of the
-inputs' records and the config: order, interruptions and the machine change nothing.
+With --config.ranking.responses=4 also ranking questions of the responses that stay: ranking_train.jsonl and
+ranking_bench.jsonl. Prints what each rule removed, and writes the data card: card.json, and card.md to read. The output
+is a function of the inputs' records and the config: order, interruptions and the machine change nothing.
 """
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import difflib
 import itertools
@@ -18,12 +20,15 @@ import pathlib
 import shlex
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from libra_jax import config as configs
 from libra_jax import records, runs
 from libra_jax.data import beam
 from libra_jax.judging import card as cards
-from libra_jax.judging import v2v
+from libra_jax.judging import ranking, v2v
+from libra_jax.judging.prompt import LETTERS
+from libra_jax.judging.ranking import RankingConfig
 from libra_jax.judging.v2v import V2VConfig
 from libra_jax.records import JudgingExample, Problem, VerifiedRollout
 
@@ -40,6 +45,7 @@ class Config:
       rollouts: files of JSON lines of VerifiedRollout, as `libra verify` writes them.
       bench_fraction: share of the questions held out for the bench.
       v2v: the rules.
+      ranking: questions of which of several responses is right; by default none. One process holds the set for it.
       licences: of the sources, for the card, each as SOURCE=LICENCE; the others are "unknown".
       beam: options of an Apache Beam pipeline, such as runner=DirectRunner,direct_num_workers=2, which then makes the
         same bytes; its workers must see `workdir` and the inputs. Empty: this process alone, without Beam.
@@ -49,13 +55,14 @@ class Config:
     rollouts: tuple[str, ...] = ()
     bench_fraction: float = 0.2
     v2v: V2VConfig = V2VConfig()
+    ranking: RankingConfig = RankingConfig()
     licences: tuple[str, ...] = ()
     beam: tuple[str, ...] = ()
 
 
 def run(config: Config, workdir: pathlib.Path) -> dict:
-    """Writes train.jsonl, bench.jsonl, card.md and then card.json to `workdir`, each whole or not at all; returns the
-    card.
+    """Writes train.jsonl, bench.jsonl, if wished ranking questions of both, card.md and then card.json to `workdir`,
+    each whole or not at all; returns the card.
 
     Broken input lines are set aside in problems.rejected.jsonl and rollouts.rejected.jsonl in `workdir` and counted in
     the card, which is written last: without it the others are of an unfinished run. Raises ValueError for a missing
@@ -66,7 +73,8 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
     config = dataclasses.replace(config, problems=_sorted(config.problems), rollouts=_sorted(config.rollouts))
     workdir = pathlib.Path(workdir)
     parts = workdir / PARTS
-    for name in ("card.json", "card.md", "problems.rejected.jsonl", "rollouts.rejected.jsonl"):
+    for name in ("card.json", "card.md", "problems.rejected.jsonl", "rollouts.rejected.jsonl",
+                 *(f"ranking_{name}.jsonl" for name in SIDES)):
         (workdir / name).unlink(missing_ok=True)
     shutil.rmtree(parts, ignore_errors=True)
     parts.mkdir(parents=True)
@@ -75,6 +83,7 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
     licences = _licences(config.licences, problems)
     sides = dict(zip(SIDES, v2v.split(problems, config.bench_fraction, config.v2v.seed), strict=True))
     counts, unknown = (_under_beam if config.beam else _here)(config, sides, workdir)
+    ranked = {name: _rank(config, name, workdir) for name in SIDES} if config.ranking.responses else {}
     broken = {name: _gather(name, parts, workdir) for name in ("problems", "rollouts")}
     card = {
         "config": _shown(config),
@@ -86,10 +95,17 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
         "rollouts_of_unknown_problems": unknown,
         **{name: {"problems_given": len(sides[name]), **counts[name]} for name in SIDES},
     }
+    if ranked:
+        card["ranking"] = ranked
+    else:
+        del card["config"]["ranking"]  # and the card is that of a set without it
     for name in SIDES:
         print(cards.rules_table(f"{name}: {len(sides[name])} problems", card[name]["rules"]))
     print(f"broken lines set aside: {len(broken['problems'])} of problems, {len(broken['rollouts'])} of rollouts; "
           f"rollouts of unknown problems: {unknown}")
+    for name, found in ranked.items():
+        print(f"ranking_{name}: {found['questions']:,} questions of {config.ranking.responses} responses; "
+              f"{found['problems_without']:,} problems have too few for one")
     for line in [*broken["problems"], *broken["rollouts"]][:10]:
         print(f"  {line}")
     shutil.rmtree(parts)
@@ -124,6 +140,18 @@ def _under_beam(config: Config, sides: Mapping[str, dict[str, Problem]], workdir
                       (example for shard in shards for example in records.read(shard, JudgingExample)))
     said = {name: json.loads((parts / f"{name}.json").read_text(encoding="utf-8")) for name in (*sides, "unknown")}
     return {name: said[name] for name in sides}, said["unknown"]
+
+
+def _rank(config: Config, side: str, workdir: pathlib.Path) -> dict[str, Any]:
+    """Writes the ranking questions of train.jsonl or bench.jsonl; returns what the card says of them."""
+    examples = list(records.read(workdir / f"{side}.jsonl", JudgingExample))
+    made = ranking.rank(examples, config.ranking, config.v2v.seed)
+    path = workdir / f"ranking_{side}.jsonl"
+    records.write(path, made)
+    places = collections.Counter(each.right for each in made)
+    without = {each.problem_id for each in examples} - {each.problem_id for each in made}
+    return {"questions": len(made), "problems_without": len(without), "sha256": runs.fingerprint(path),
+            "right_at": {letter: places[place] for place, letter in enumerate(LETTERS[: config.ranking.responses])}}
 
 
 def _asides(paths: Sequence[str], role: str, parts: pathlib.Path) -> list[pathlib.Path]:

@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from libra_jax.data import packing, tasks
+from libra_jax.data import packing
 from libra_jax.judging import reward as rewards
 from libra_jax.model import transformer
 from libra_jax.model.config import ModelConfig
 from libra_jax.objectives import grpo
 from libra_jax.parallel import mesh as meshes
 from libra_jax.sampling import engine, entrance
+from libra_jax.stages import mixture
 from libra_jax.train import preemption, watching
 from libra_jax.train import run as training
 from libra_jax.train import step as steps
@@ -33,18 +34,22 @@ if TYPE_CHECKING:
 
 MIN_ROW = 256  # places of a row at least, so that short samples share one
 
-# (index of the prompt of each sample, samples) -> (reward of each, metrics of them all)
-Reward = Callable[[Sequence[int], Sequence[engine.Sample]], tuple[Sequence[float], dict[str, float]]]
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Group:
-    """Samples of one prompt, and their `rewards` float32 [n]; `index` is the prompt's, of all those of the run."""
+    """Samples of one prompt, and their `rewards` float32 [n]; `index` is the prompt's, of all those of the run, and
+    `kind` the number of its kind in the mixture."""
 
     prompt: Sequence[int]
     samples: Sequence[engine.Sample]
     rewards: np.ndarray
     index: int = 0
+    kind: int = 0
+
+    @property
+    def useful(self) -> bool:
+        """Whether the rewards differ: equal ones teach nothing."""
+        return np.ptp(self.rewards) > 1e-6
 
 
 def sampling_mesh(config: rl.Config, mesh: jax.sharding.Mesh, devices: Sequence[jax.Device]) -> jax.sharding.Mesh:
@@ -126,19 +131,36 @@ Watch = Callable[[Seen], Mapping[str, float]]
 Show = Callable[[int, Sequence[Group]], None]
 
 
+def measure(groups: Sequence[Group]) -> dict[str, float]:
+    """Mean reward and tokens of a sample, shares of samples cut off and of groups with unequal rewards, and entropy.
+
+    `entropy` is the mean over all sampled tokens of -log p, as the sampler gave p: at temperature 1 an unbiased
+    estimate of the policy's entropy a token, in nats; at another one the cross-entropy to the policy at temperature 1.
+    """
+    samples = [sample for group in groups for sample in group.samples]
+    tokens = [len(sample.tokens) for sample in samples]
+    return {
+        "reward": float(np.concatenate([group.rewards for group in groups]).mean()),
+        "tokens": float(np.mean(tokens)),
+        "cut_off": float(np.mean([sample.finish == "length" for sample in samples])),
+        "useful_groups": float(np.mean([group.useful for group in groups])),
+        "entropy": -float(sum(np.sum(sample.logprobs, dtype=np.float64) for sample in samples)) / max(sum(tokens), 1),
+    }
+
+
 class Drawer:
     """Draws groups from the current parameters and rewards them; a pure function of (step number, parameters)."""
 
-    def __init__(self, config: rl.Config, prompts: Sequence[Sequence[int]], stop_ids: Sequence[int], reward: Reward,
-                 scorer: Callable, devices: Sequence[jax.Device], show: Show | None = None):
+    def __init__(self, config: rl.Config, kinds: mixture.Mixture, stop_ids: Sequence[int], scorer: Callable,
+                 devices: Sequence[jax.Device], show: Show | None = None):
         """`scorer` (model, mesh) gives a function as rl.scorer does; `devices` are those that sample."""
         self.show = show
-        self.config, self.prompts, self.stop_ids, self.reward = config, prompts, stop_ids, reward
+        self.config, self.mixture, self.prompts, self.stop_ids = config, kinds, kinds.prompts, stop_ids
         self.scorer, self.devices = scorer, list(devices)
         self.ahead: tuple[int, concurrent.futures.Future] | None = None  # a step's number, and its groups to come
         self.thread = concurrent.futures.ThreadPoolExecutor(1, "drawing") if config.overlap else None
         self.closed = threading.Event()
-        self.longest = max(map(len, prompts)) + config.sampling.max_new_tokens
+        self.longest = max(map(len, self.prompts)) + config.sampling.max_new_tokens
         self.length = training.round_up(max(self.longest, MIN_ROW), config.train)
 
     def prepare(self, model: ModelConfig, params: Any, mesh: jax.sharding.Mesh) -> None:
@@ -159,47 +181,55 @@ class Drawer:
         if self.thread:
             self.thread.shutdown(wait=True, cancel_futures=True)
 
-    def draw(self, params: Any, turn: int) -> tuple[list[Group], dict[str, float]]:
-        """One group for each of the `groups` prompts of this turn, and what was measured; `params` lie as they sample.
+    def draw(self, params: Any, number: int, again: int, kinds: Sequence[int]
+             ) -> tuple[list[Group], dict[str, float]]:
+        """Draw `again` of step `number`: a group for each of its prompts of these `kinds`, and what was measured.
+
+        `params` lie as they sample.
         """
-        config = self.config
-        chosen = tasks.batch_indices(config.train.seed, turn, config.groups, len(self.prompts),
-                                     shuffle=config.curriculum.order == "shuffled")
+        config, turn = self.config, number * (self.config.redraws + 1) + again
+        chosen = self.mixture.chosen(config.train.seed, number, again, config.redraws + 1, config.groups, kinds)
         seed = int(np.random.SeedSequence([config.train.seed, turn]).generate_state(1)[0] >> 1)  # fits an int32
         samples = list(engine.generate(
             self.model, params, [self.prompts[i] for i in chosen],
             dataclasses.replace(config.sampling, seed=seed), stop_ids=self.stop_ids, progress=self._look,
             longest=max(map(len, self.prompts)),
             mesh=self.sampling_mesh if self.sampling_mesh.size > 1 else None))
-        given, measured = self.reward([int(chosen[sample.prompt]) for sample in samples], samples)
+        given, measured = self.mixture.reward([chosen[sample.prompt] for sample in samples], samples)
         limits = config.grpo
         values = np.array([value + rewards.length_term(len(sample.tokens), limits.length_expected,
                                                        limits.length_maximum)
                            for value, sample in zip(given, samples, strict=True)], np.float32)
         size = config.sampling.num_samples
-        groups = [Group(self.prompts[chosen[place]], samples[place * size : (place + 1) * size],
-                        values[place * size : (place + 1) * size], int(chosen[place]))
-                  for place in range(config.groups)]
-        return groups, measured | {
-            "reward": float(values.mean()),
-            "tokens": float(np.mean([len(sample.tokens) for sample in samples])),
-            "cut_off": float(np.mean([sample.finish == "length" for sample in samples])),
-            "useful_groups": float(np.mean([np.ptp(group.rewards) > 1e-6 for group in groups])),
-        }
+        groups = [Group(self.prompts[prompt], samples[place * size : (place + 1) * size],
+                        values[place * size : (place + 1) * size], int(prompt),
+                        self.mixture.kind_of(prompt))
+                  for place, prompt in enumerate(chosen)]
+        measured |= measure(groups)
+        if len(self.mixture.kinds) > 1:
+            for kind in kinds:
+                own = measure([group for group in groups if group.kind == kind])
+                measured |= {f"{self.mixture.kinds[kind].name}/{name}": value for name, value in own.items()}
+        return groups, measured
 
     def collect(self, number: int, params: Any) -> tuple[list[Group], dict[str, float]]:
-        """Groups of unequal rewards for step `number`, at most `groups` of them, and what was measured."""
-        config = self.config
+        """Groups of unequal rewards for step `number`, at most its number of each kind, and what was measured.
+
+        Kinds that have too few are drawn again. What was measured is the mean over the draws that it was measured in.
+        """
+        missing = self.mixture.counts(number, self.config.groups)
         useful: list[Group] = []
-        turns = []
-        for again in range(config.redraws + 1):
-            groups, measured = self.draw(params, number * (config.redraws + 1) + again)
+        turns: list[dict[str, float]] = []
+        while any(missing) and len(turns) <= self.config.redraws:
+            groups, measured = self.draw(params, number, len(turns), [kind for kind, few in enumerate(missing) if few])
             turns.append(measured)
-            useful += [group for group in groups if np.ptp(group.rewards) > 1e-6]
-            if len(useful) >= config.groups:
-                break
-        means = {name: float(np.mean([measured[name] for measured in turns])) for name in turns[0]}
-        return useful[: config.groups], means | {"draws": len(turns)}
+            for group in groups:
+                if group.useful and missing[group.kind]:
+                    useful.append(group)
+                    missing[group.kind] -= 1
+        names = dict.fromkeys(name for measured in turns for name in measured)
+        means = {name: float(np.mean([measured[name] for measured in turns if name in measured])) for name in names}
+        return useful, means | {"draws": len(turns)}
 
     def groups_of(self, number: int, params: Any) -> tuple[list[Group], dict[str, float]]:
         """As `collect`, from the parameters that train; with overlap those of the step before, which it then follows

@@ -37,14 +37,15 @@ from libra_jax.model import hf, lora
 from libra_jax.records import Problem
 from libra_jax.sampling import engine
 from libra_jax.sampling.engine import SamplingConfig
-from libra_jax.stages import drawing, judge, rl
+from libra_jax.stages import drawing, judge, mixture, rl
 from libra_jax.text import chat
 from libra_jax.text import tokenizer as tokenizers
 from libra_jax.train import metrics, preemption
 from libra_jax.train.watching import Enough
 from libra_jax.verify import batch
 
-OF_JUDGES = ("examples", "held_out", "watch")  # fields of the rl stage's config that have no meaning here
+# Fields of the rl stage's config that have no meaning here.
+OF_JUDGES = ("examples", "judgements", "curriculum", "ranking", "problems", "weights", "timeout", "held_out", "watch")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -166,7 +167,7 @@ def by_rules(reward: str, pool: batch.Pool) -> Grader:
     return first
 
 
-def rewarding(problems: Sequence[Problem], words: tokenizers.Tokenizer, grade: Grader) -> drawing.Reward:
+def rewarding(problems: Sequence[Problem], words: tokenizers.Tokenizer, grade: Grader) -> mixture.Reward:
     """The reward of the rl stage's `train`, for the problem of each prompt."""
 
     def reward(owners: Sequence[int], samples: Sequence[engine.Sample]) -> tuple[list[float], dict[str, float]]:

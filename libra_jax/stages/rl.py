@@ -1,10 +1,13 @@
-"""Reinforcement of a judge by GRPO: checkpoint + JudgingExample -> checkpoint.
+r"""Reinforcement of a judge by GRPO: checkpoint + JudgingExample -> checkpoint.
 
     libra rl --workdir=DIR --config.checkpoint=FOLDER --config.examples=train.jsonl
+    libra rl --workdir=DIR --config.checkpoint=FOLDER --config.examples=train.jsonl \
+        --config.ranking=ranking_train.jsonl --config.problems=problems.jsonl --config.weights=0.6,0.2,0.2
 
 Each step draws groups of judgements from the current parameters, rewards verdicts that are the label (plus the length
-term), and updates. Groups of equal rewards teach nothing and are drawn again (DAPO's dynamic sampling). `train` does
-the same for any prompts and any reward. How groups are drawn, also ahead of training: stages/drawing.py.
+term), and updates. Groups of ranking questions and of ordinary problems may be mixed in: stages/mixture.py. Groups of
+equal rewards teach nothing and are drawn again (DAPO's dynamic sampling). `train` does the same for any prompts and any
+reward. How groups are drawn, also ahead of training: stages/drawing.py.
 """
 
 from __future__ import annotations
@@ -17,11 +20,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import jax
-import numpy as np
 
 from libra_jax import config as configs
 from libra_jax import runs
-from libra_jax.data import tasks
 from libra_jax.judges.model import ModelJudge, ModelJudgeConfig
 from libra_jax.judging import curriculum
 from libra_jax.judging import reward as rewards
@@ -30,9 +31,8 @@ from libra_jax.model import transformer
 from libra_jax.model.config import ModelConfig
 from libra_jax.objectives import grpo
 from libra_jax.parallel import mesh as meshes
-from libra_jax.records import JudgingExample
 from libra_jax.sampling import engine
-from libra_jax.stages import course, drawing, watches
+from libra_jax.stages import drawing, mixture, watches
 from libra_jax.text import tokenizer as tokenizers
 from libra_jax.train import metrics
 from libra_jax.train import run as training
@@ -57,10 +57,14 @@ class GrpoConfig:
 class Config:
     """Attributes:
     checkpoint: folder in Hugging Face format.
-    examples: JSON lines of JudgingExample, with labels.
+    examples: JSON lines of JudgingExample, with labels; may be empty where one of the next two is not.
     judgements: "" for all examples; else JSON lines of Judgement, several an example by the judge that is to learn (as
       `libra reject` and `libra judge` write them): their pass rates choose examples, as `curriculum` says, and order
       them. (Easy first, an epoch passes over the examples that wait for redraws which no step needed.)
+    ranking: JSON lines of RankingExample, as `libra curate` makes them; empty: none.
+    problems: JSON lines of Problem, with answers, to solve; empty: none.
+    weights: of judging, ranking and problems: their shares of the groups, of those three that have a file.
+    timeout: seconds after which an answer to a problem is undecided.
     template: a name in judging/prompt.py.
     prompt_length: longer prompts are left out and counted.
     groups: groups a step. redraws: how often a step draws again while groups of equal rewards leave gaps.
@@ -81,6 +85,10 @@ class Config:
     examples: str = ""
     judgements: str = ""
     curriculum: curriculum.CurriculumConfig = curriculum.CurriculumConfig()
+    ranking: str = ""
+    problems: str = ""
+    weights: tuple[float, ...] = (1.0, 1.0, 1.0)
+    timeout: float = 5.0
     template: str = "libra"
     prompt_length: int = 8192
     groups: int = 32
@@ -98,49 +106,36 @@ class Config:
 
 def run(config: Config, workdir: pathlib.Path) -> dict:
     """Trains and exports to `workdir`/export; returns the last metrics. ValueError for unlabelled examples."""
-    runs.need(config, "checkpoint", "examples")
+    runs.need(config, "checkpoint", *([] if config.ranking or config.problems else ["examples"]))
     words, template = tokenizers.load(config.checkpoint), load_template(config.template)
-    examples, broken = runs.read(config.examples, JudgingExample, workdir)
-    for example in examples:
-        if example.correct is None:
-            raise ValueError(f"{config.examples}: example {example.id!r} has no label; RL needs one")
-    examples, chosen, more = course.take(config, examples, workdir)
     # The judge's own prompt and reading of its tokens, so that training rewards what the bench measures.
     reader = ModelJudge(config=ModelJudgeConfig(), model_config=None, params=None, tokenizer=words, template=template)
-    prompts = [reader.prompt(example) for example in examples]
-    features = [{"tokens": np.array(prompt, np.int32), "example": np.array([index], np.int32)}
-                for index, prompt in enumerate(prompts) if len(prompt) <= config.prompt_length]
-    items = list(tasks.read("judging_rl", features, words.vocab_size))
-    labels = [examples[int(item["example"][0])].correct for item in items]
-
-    def reward(owners: Sequence[int], samples: Sequence[engine.Sample]) -> tuple[list[float], dict[str, float]]:
-        verdicts = [reader.read(sample.tokens)[1] for sample in samples]
-        given = [rewards.verdict_reward(verdict, labels[owner])
-                 for owner, verdict in zip(owners, verdicts, strict=True)]
-        return given, {"right": float(np.mean(given)), "unparsed": verdicts.count("unparsed") / len(verdicts)}
-
-    held_out = watches.slice_of(config, examples, reader, workdir, longest=config.prompt_length)
-    watch = watches.watch(config, held_out, reader, workdir)
-    of_prompts = [examples[int(item["example"][0])] for item in items]
-    last = train(config, [tuple(item["tokens"].tolist()) for item in items], words.stop_ids, reward, workdir,
-                 inputs=("checkpoint", "examples", "judgements", "held_out"), watch=watch,
-                 watch_every=config.watch.every, show=watches.show(config, of_prompts, reader, workdir))
+    with contextlib.ExitStack() as stack:
+        mixed = mixture.load(config, reader, workdir, stack)
+        held_out = watches.slice_of(config, mixed.problem_ids, reader, workdir, longest=config.prompt_length)
+        watch = watches.watch(config, held_out, reader, workdir)
+        last = train_mixture(config, mixed, words.stop_ids, workdir, watch=watch, watch_every=config.watch.every,
+                             inputs=("checkpoint", "examples", "judgements", "ranking", "problems", "held_out"),
+                             show=watches.show(config, mixed.judged, reader, workdir))
     if watch:
         watches.draw(workdir, metrics.read(workdir / "metrics.jsonl"))
-    summary = {"examples": len(examples), "too_long": len(examples) - len(features), "broken_lines": broken + more,
-               **chosen, **last,
+    named = {"judging": "examples"}
+    summary = {**{named.get(kind.name, kind.name): kind.num_examples for kind in mixed.kinds},
+               "too_long": sum(kind.too_long for kind in mixed.kinds),
+               "broken_lines": sum(kind.broken for kind in mixed.kinds),
+               **{name: count for kind in mixed.kinds for name, count in kind.counts.items()}, **last,
                "path": str(workdir / "export")}
     runs.report(summary)
     return summary
 
 
-def train(config: Config, prompts: Sequence[Sequence[int]], stop_ids: Sequence[int], reward: drawing.Reward,
+def train(config: Config, prompts: Sequence[Sequence[int]], stop_ids: Sequence[int], reward: mixture.Reward,
           workdir: pathlib.Path, *, inputs: Sequence[str] = ("checkpoint",), label: str = "rl",
           watch: drawing.Watch | None = None, watch_every: int = 0, show: drawing.Show | None = None
           ) -> dict[str, Any]:
     """GRPO of `config.checkpoint` on prompts of token ids under `reward`, to which the length term is added.
 
-    `config.examples` and `config.template` are not looked at. `reward` must be a function of its arguments alone, or a
+    The files and the template of `config` are not looked at. `reward` must be a function of its arguments alone, or a
     resumed run is not the same run, and several hosts, each of which calls it, would not agree. Samples are packed into
     rows of one length, whose number is rounded up to one of a few, so that few programs train. Returns the last
     metrics; ValueError for settings that cannot be.
@@ -151,11 +146,19 @@ def train(config: Config, prompts: Sequence[Sequence[int]], stop_ids: Sequence[i
     run there: the last parameters are exported, and `stopped` in what is returned says after which step and why.
     `show` is given the groups that train each step.
     """
+    one = mixture.Mixture(kinds=[mixture.Kind(name=label, prompts=prompts, reward=reward)])
+    return train_mixture(config, one, stop_ids, workdir, inputs=inputs, label=label, watch=watch,
+                         watch_every=watch_every, show=show)
+
+
+def train_mixture(config: Config, kinds: mixture.Mixture, stop_ids: Sequence[int], workdir: pathlib.Path, *,
+                  inputs: Sequence[str] = ("checkpoint",), label: str = "rl", watch: drawing.Watch | None = None,
+                  watch_every: int = 0, show: drawing.Show | None = None) -> dict[str, Any]:
+    """As `train`, on prompts of one or several kinds."""
     train_devices, sampling_devices = devices(config, jax.devices())
-    check(config, prompts, train_devices)
+    check(config, kinds.prompts, train_devices)
     score = functools.partial(scorer, config)
-    with contextlib.closing(drawing.Drawer(config, prompts, stop_ids, reward, score, sampling_devices,
-                                           show)) as drawer:
+    with contextlib.closing(drawing.Drawer(config, kinds, stop_ids, score, sampling_devices, show)) as drawer:
         return training.fit(config, objective(config), drawer.batch_at, label, workdir, inputs=inputs,
                             prepare=drawer.prepare, updates=config.updates, devices=train_devices,
                             watch=watch and (lambda *seen: watch(drawer.seen(*seen))), watch_every=watch_every)

@@ -124,7 +124,8 @@ def watched(config: Config, given: Sequence[JudgingExample], words: tokenizers.T
     if config.watch.thoughts:
         raise ValueError(f"watch.thoughts={config.watch.thoughts}: SFT draws no thoughts to train on; set it to 0")
     judge = ModelJudge(config=ModelJudgeConfig(), model_config=None, params=None, tokenizer=words, template=template)
-    chosen = watches.slice_of(config, given, judge, workdir, longest=config.sequence_length)
+    trained = {example.problem_id for example in given}
+    chosen = watches.slice_of(config, trained, judge, workdir, longest=config.sequence_length)
     look = watches.watch(config, chosen, judge, workdir)
     bound: list[Any] = []
 

@@ -10,7 +10,7 @@ import collections
 import dataclasses
 import math
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,11 +53,11 @@ class WatchConfig:
                              "negative")
 
 
-def slice_of(config: rl.Config | sft.Config, training: Sequence[JudgingExample], reader: ModelJudge,
+def slice_of(config: rl.Config | sft.Config, trained: Set[str], reader: ModelJudge,
              workdir: pathlib.Path, *, longest: int) -> list[JudgingExample]:
     """The examples of `config.held_out` that every look judges; none where the file is not named.
 
-    Their prompts are at most `longest` tokens.
+    Their prompts are at most `longest` tokens; `trained` are the ids of the problems that are trained on.
 
     ValueError for a problem that is trained on, an example without label, or where no prompt is short enough.
     """
@@ -68,9 +68,9 @@ def slice_of(config: rl.Config | sft.Config, training: Sequence[JudgingExample],
                              "for; name a file of judging examples of other problems, or set it to 0")
         return []
     found, _ = runs.read(config.held_out, JudgingExample, workdir)
-    shared = sorted({example.problem_id for example in training} & {example.problem_id for example in found})
+    shared = sorted(trained & {example.problem_id for example in found})
     if shared:
-        raise ValueError(f"{config.held_out}: {len(shared)} of its problems are in {config.examples} too, such as "
+        raise ValueError(f"{config.held_out}: {len(shared)} of its problems are trained on too, such as "
                          f"{shared[0]!r}; hold out examples of other problems (`libra curate` divides by problem)")
     for example in found:
         if example.correct is None:
@@ -157,7 +157,10 @@ def draw(workdir: pathlib.Path, rows: watching.Rows, label: str = "run") -> None
 
 def show(config: rl.Config, examples: Sequence[JudgingExample], reader: ModelJudge, workdir: pathlib.Path,
          label: str = "rl") -> Callable[[int, Sequence[drawing.Group]], None] | None:
-    """Writes a page of the groups that train a step, at the steps of the looks; `examples` are those of the prompts."""
+    """Writes a page of the groups that train a step, at the steps of the looks, of the judging ones alone.
+
+    `examples` are those of the first prompts.
+    """
     how, total = config.watch, config.train.num_steps
     if not how.thoughts:
         return None
@@ -165,11 +168,12 @@ def show(config: rl.Config, examples: Sequence[JudgingExample], reader: ModelJud
 
     def write(step: int, groups: Sequence[drawing.Group]) -> None:
         if step in steps and runs.is_first():
-            cards = [(examples[group.index], said(group)) for group in groups[:how.thoughts]]
+            judged = [group for group in groups if group.index < len(examples)]
+            cards = [(examples[group.index], said(group)) for group in judged[:how.thoughts]]
             place = steps.index(step)
             thoughts.write(workdir / "thoughts", f"{label}, step {step} of {total}", step, cards,
                            before=steps[place - 1] if place else None, after=steps[place + 1:place + 2],
-                           num_groups=len(groups))
+                           num_groups=len(judged))
 
     def said(group: drawing.Group) -> list[thoughts.Said]:
         advantages: Any = np.asarray(grpo.advantages(group.rewards[None], normalise=config.grpo.normalise))[0]

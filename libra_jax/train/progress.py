@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 
 MOST = 8  # metrics of the training itself in a line
 # In the order in which they are looked at. All others are in metrics.jsonl and TensorBoard alone.
-ORDER = ("reward", "right", "margin", "accuracy", "loss", "tokens", "unparsed", "cut_off", "kl", "surprise",
+ORDER = ("reward", "right", "margin", "accuracy", "loss", "tokens", "unparsed", "cut_off", "kl", "entropy", "surprise",
          "sampler_mismatch", "grad_norm")
 SHARES = ("right", "accuracy", "unparsed", "cut_off")
 WHEN_ABOVE_0 = ("skipped", "no_signal")

@@ -20,8 +20,8 @@ CONTROLS = ["<|im_start|>", "<|im_end|>", "<|endoftext|>", "<think>", "</think>"
             "<|end_header_id|>", "<|begin_of_text|>", "<start_of_turn>", "<end_of_turn>", "<bos>", "<eos>", "<pad>",
             "<s>", "</s>", "<unk>"]
 PIECES = st.sampled_from([*CONTROLS, "Verdict: correct", "Verdict: incorrect", "Verdict:", "correct", "\n", " ",
-                          "{response}", "{question}", "{verdict}", "# End of response", "</thi", "nk>", "\u2028",
-                          "\x00", "\ud800", "."])
+                          "{response}", "{question}", "{verdict}", "# End of response", "~~~", "~", "</thi", "nk>",
+                          "\u2028", "\x00", "\ud800", "."])
 WORDS = st.lists(PIECES | st.text(st.characters(), max_size=6), max_size=25).map("".join)
 
 
@@ -69,6 +69,27 @@ def test_no_response_leaves_its_slot(family):
 def test_no_hostile_response_leaves_its_slot(family, corpus):
     for text in corpus.values():
         check_prompt(FAMILIES[family], text[:5_000])
+
+
+def check_ranking(tokenizer, response):
+    """Among several responses it stands as it is, between two lines that it does not have."""
+    def tokens_of(text):
+        return chat.render(tokenizer, TEMPLATE.ranking("1+1?", ["2", text, "3"]), open_last=True).tokens
+
+    plain, tokens = tokens_of("x"), tokens_of(response)
+    assert controls_of(tokenizer, tokens) == controls_of(tokenizer, plain)
+    mark = prompt.fence(["1+1?", "2", response, "3"])
+    assert mark not in response
+    shown = response.encode("utf-8", "replace").decode()
+    assert tokenizer.decode(tokens) == tokenizer.decode(plain).replace(prompt.FENCE, mark).replace(
+        f"\n{mark}\nx\n{mark}\n", f"\n{mark}\n{shown}\n{mark}\n")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_no_response_leaves_its_place_in_a_ranking(family, corpus):
+    given(WORDS)(lambda response: check_ranking(FAMILIES[family], response))()
+    for text in corpus.values():
+        check_ranking(FAMILIES[family], text[:5_000])
 
 
 @pytest.mark.parametrize("which", ["miniature", "llama2"])

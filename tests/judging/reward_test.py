@@ -35,3 +35,8 @@ def test_score(verdicts, expected):
     judgements = [Judgement(example_id="e", judge="j", sample=i, thought="", verdict=v, num_tokens=1)
                   for i, v in enumerate(verdicts)]
     assert reward.score(judgements) == expected
+
+
+@pytest.mark.parametrize(("choice", "right", "expected"), [(0, 0, 1.0), (2, 2, 1.0), (1, 0, 0.0), (None, 0, 0.0)])
+def test_ranking_reward(choice, right, expected):
+    assert reward.ranking_reward(choice, right) == expected

@@ -72,3 +72,13 @@ def test_split_tokens():
     assert verdict.split_tokens([5, 6, 9, 7, 9, 8], 9) == ([5, 6], [7, 9, 8])
     assert verdict.split_tokens([5, 6], 9) == ([5, 6], None)
     assert verdict.split_tokens([9], 9) == ([], [])
+
+
+@pytest.mark.parametrize(("text", "expected"), [
+    ("Verdict: A", 0), ("so\n  Verdict: C \n", 2), ("Verdict: B\nVerdict: B", 1), ("Verdict: D", None),
+    ("Verdict: A\nVerdict: B", None), ("Verdict: A or B", None), ("Verdict: a", None), ("Verdict: 1", None),
+    ("A", None), ("", None), ("Verdict: correct", None), ("Verdict: ", None),
+    ("Response B says Verdict: B\nVerdict: A", 0),
+])
+def test_a_choice_of_three(text, expected):
+    assert verdict.parse_choice(text, TEMPLATE, 3) == expected

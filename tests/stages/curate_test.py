@@ -16,8 +16,9 @@ import pytest
 
 from libra_jax import config as configs
 from libra_jax import records
+from libra_jax.judging.ranking import RankingConfig
 from libra_jax.judging.v2v import V2VConfig
-from libra_jax.records import JudgingExample, Problem, VerifiedRollout
+from libra_jax.records import JudgingExample, Problem, RankingExample, VerifiedRollout
 from libra_jax.stages import curate
 
 OUTPUTS = ("train.jsonl", "bench.jsonl", "card.json", "card.md", "rollouts.rejected.jsonl")
@@ -68,6 +69,32 @@ def test_files_and_card(tmp_path, capsys):
     assert str(tmp_path) not in json.dumps(card)
     printed = capsys.readouterr().out
     assert "undecided" in printed and "balance of source and policy" in printed and "verified.jsonl:4" in printed
+
+
+def test_ranking_questions_are_beside_the_sets_and_change_nothing_else(tmp_path, capsys):
+    config = make_inputs(tmp_path)
+    plain = curate.run(config, tmp_path / "out")
+    before = outputs(tmp_path / "out")
+    asked = dataclasses.replace(config, ranking=RankingConfig(responses=3))
+    card = curate.run(asked, tmp_path / "ranked")
+    printed = capsys.readouterr().out
+    for name in ("train", "bench"):
+        assert (tmp_path / "ranked" / f"{name}.jsonl").read_bytes() == before[f"{name}.jsonl"]
+        path = tmp_path / "ranked" / f"ranking_{name}.jsonl"
+        made, said = list(records.read(path, RankingExample)), card["ranking"][name]
+        labels = {each.response: each.correct
+                  for each in records.read(tmp_path / "ranked" / f"{name}.jsonl", JudgingExample)}
+        assert len(made) == said["questions"] > 10
+        assert said["questions"] + said["problems_without"] == card[name]["problems"]
+        assert said["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+        for each in made:
+            assert [labels[response] for response in each.responses] == [at == each.right for at in range(3)]
+        assert f"ranking_{name}: {len(made)} questions of 3 responses" in printed
+    assert "ranking.responses=3" in card["command"] and "Ranking questions" in (tmp_path / "ranked/card.md").read_text()
+    assert {name: card[name] for name in plain if name not in ("config", "command")} == {
+        name: plain[name] for name in plain if name not in ("config", "command")}
+    curate.run(config, tmp_path / "ranked")  # without them again: none of before stay
+    assert outputs(tmp_path / "ranked") == before and not list((tmp_path / "ranked").glob("ranking_*"))
 
 
 def test_a_changed_input_changes_the_card(tmp_path):

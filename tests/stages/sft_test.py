@@ -246,7 +246,7 @@ def test_a_held_out_slice_is_judged_while_it_trains_and_may_end_the_run(config, 
     assert summary["held_out_tokens"] == 8.0 and (tmp_path / "out" / "curves.svg").exists()
     with pytest.raises(ValueError, match=r"watch.thoughts=1: SFT draws no thoughts"):
         sft.run(dataclasses.replace(watched, watch=watches.WatchConfig(thoughts=1)), tmp_path / "other")
-    with pytest.raises(ValueError, match="24 of its problems are in"):
+    with pytest.raises(ValueError, match="24 of its problems are trained on"):
         sft.run(dataclasses.replace(watched, held_out=config.examples), tmp_path / "other")
 
 
