@@ -7,13 +7,14 @@ import shutil
 
 import pytest
 
+from libra_jax import config as configs
 from libra_jax import records, runs
 from libra_jax.judges import model
 from libra_jax.parallel import mesh as meshes
 from libra_jax.records import Judgement, JudgingExample
 from libra_jax.sampling.engine import SamplingConfig
 from libra_jax.sampling.rejection import RejectionConfig
-from libra_jax.stages import judge, reject, rounds, sft
+from libra_jax.stages import demo, judge, reject, rounds, sft
 from libra_jax.train import run as training
 from libra_jax.train.optimizer import OptimizerConfig
 
@@ -170,3 +171,12 @@ def test_settings_that_cannot_be_are_refused(config, tmp_path, change, message):
     with pytest.raises(ValueError, match=message):
         rounds.run(dataclasses.replace(config, **change), tmp_path / "out")
     assert not pathlib.Path(tmp_path / "out").exists()
+
+
+def test_the_config_file_of_the_miniature_does_in_each_round_what_the_demo_does():
+    made = configs.load(str(pathlib.Path(__file__).parents[2] / "configs/miniature_rounds.py"), rounds.Config)
+    tuned = dataclasses.replace(made.sft, checkpoint=made.checkpoint, template=made.template)
+    assert tuned == demo.sft_config(demo.Config(), str(demo.CHECKPOINT), "", "")
+    assert made.reject.rejection == demo.REJECTION
+    for sampling, number in ((made.reject.sampling, 4), (made.judge.sampling, 2)):
+        assert sampling == demo._sampling(number, 0)
