@@ -6,10 +6,11 @@
 2. The shipped miniature, which never saw a ranking question, is measured on held-out ones.
 3. It is taught the form by SFT on generated questions, with the failings of all its texts (arithmetic.Habits): it looks
    at one response after the other and often waves a line through. That is "taught".
-4. GRPO from there, with as many groups and steps each: on judging alone, and on all three kinds in equal parts.
+4. GRPO from there, with as many groups and steps each: on judging alone, on all three kinds in equal parts, and on
+   three parts of judging to one of ranking and one of problems.
 
 Each row is one sample of each of --items questions of other problems than those trained on, one a problem. Writes
-mixture.json. On two CPU cores some ten minutes.
+mixture.json. How long it takes: benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -161,8 +162,9 @@ def main() -> None:
     show("shipped", str(demo.CHECKPOINT))
     taught = teach(workdir / "teach", given.teach_steps)
     show("taught", taught)
-    alone = dataclasses.replace(rl_config(taught, train, given.rl_steps), ranking="", problems="")
-    for name, config in (("judging alone", alone), ("three kinds", rl_config(taught, train, given.rl_steps))):
+    mixed = rl_config(taught, train, given.rl_steps)
+    for name, config in {"judging alone": dataclasses.replace(mixed, ranking="", problems=""), "three kinds": mixed,
+                         "3 to 1 to 1": dataclasses.replace(mixed, weights=(0.6, 0.2, 0.2))}.items():
         folder = workdir / name.replace(" ", "_")
         rl.run(config, folder)
         show(name, str(folder / "export"))
