@@ -6,10 +6,11 @@
 2. The shipped miniature, which never saw a ranking question, is measured on held-out ones.
 3. It is taught the form by SFT on generated questions, with the failings of all its texts (arithmetic.Habits): it looks
    at one response after the other and often waves a line through. That is "taught".
-4. GRPO from there, with as many groups and steps each: on judging alone, and on all three kinds in equal parts.
+4. GRPO from there, with as many groups and steps each: on judging alone, on all three kinds in equal parts, and on
+   three parts of judging to one of ranking and one of problems.
 
 Each row is one sample of each of --items questions of other problems than those trained on, one a problem. Writes
-mixture.json. On two CPU cores some ten minutes.
+mixture.json. How long it takes: benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -66,13 +67,13 @@ def ranking_talks(seed: int, count: int) -> Iterator[tuple[Message, ...]]:
 
 def teach(workdir: pathlib.Path, num_steps: int) -> str:
     """SFT of the shipped miniature on ranking questions and as many of its own old texts; returns the checkpoint."""
-    words = tokenizers.load(demo.CHECKPOINT)
+    words = tokenizers.load(chain.CHECKPOINT)
     batch_size = 32
     half = batch_size * num_steps // 2
     talks = [*ranking_talks(911, half), *miniature.conversations(912, half, HABITS, 0.22, 0.06)]
     random.Random(0).shuffle(talks)
     rendered = [chat.render(words, talk) for talk in talks]
-    config = sft.Config(checkpoint=str(demo.CHECKPOINT), train=training.TrainConfig(
+    config = sft.Config(checkpoint=str(chain.CHECKPOINT), train=training.TrainConfig(
         num_steps=num_steps, save_every=0,
         optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=10, schedule="cosine")))
 
@@ -158,11 +159,12 @@ def main() -> None:
         print(f"{name}: " + "; ".join(cells), flush=True)
         records.write_json(workdir / "mixture.json", rows)
 
-    show("shipped", str(demo.CHECKPOINT))
+    show("shipped", str(chain.CHECKPOINT))
     taught = teach(workdir / "teach", given.teach_steps)
     show("taught", taught)
-    alone = dataclasses.replace(rl_config(taught, train, given.rl_steps), ranking="", problems="")
-    for name, config in (("judging alone", alone), ("three kinds", rl_config(taught, train, given.rl_steps))):
+    mixed = rl_config(taught, train, given.rl_steps)
+    for name, config in {"judging alone": dataclasses.replace(mixed, ranking="", problems=""), "three kinds": mixed,
+                         "3 to 1 to 1": dataclasses.replace(mixed, weights=(0.6, 0.2, 0.2))}.items():
         folder = workdir / name.replace(" ", "_")
         rl.run(config, folder)
         show(name, str(folder / "export"))

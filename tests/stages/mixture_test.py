@@ -11,7 +11,7 @@ from libra_jax.judges.model import ModelJudge, ModelJudgeConfig
 from libra_jax.judging.prompt import load_template
 from libra_jax.records import JudgingExample, Problem, RankingExample
 from libra_jax.sampling.engine import Sample, SamplingConfig
-from libra_jax.stages import demo, drawing, mixture, rl
+from libra_jax.stages import chain, drawing, mixture, rl
 from libra_jax.text import tokenizer as tokenizers
 from libra_jax.train import metrics
 from libra_jax.train import run as training
@@ -38,12 +38,12 @@ def write_files(folder):
 
 @pytest.fixture(scope="module")
 def words():
-    return tokenizers.load(demo.CHECKPOINT)
+    return tokenizers.load(chain.CHECKPOINT)
 
 
 @pytest.fixture
 def config(tmp_path):
-    return rl.Config(checkpoint=str(demo.CHECKPOINT), template="miniature", groups=5, redraws=0,
+    return rl.Config(checkpoint=str(chain.CHECKPOINT), template="miniature", groups=5, redraws=0,
                      weights=(0.5, 0.3, 0.2), **write_files(tmp_path),
                      sampling=SamplingConfig(num_samples=8, max_new_tokens=28, batch_size=40),
                      train=training.TrainConfig(num_steps=2, save_every=1,
