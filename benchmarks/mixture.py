@@ -36,7 +36,7 @@ from libra_jax.miniature import arithmetic
 from libra_jax.model import hf
 from libra_jax.records import JudgingExample, Message, Problem, RankingExample
 from libra_jax.sampling import engine
-from libra_jax.stages import curate, demo, miniature, mixture, rl, sft
+from libra_jax.stages import chain, curate, miniature, mixture, rl, sft
 from libra_jax.text import chat
 from libra_jax.text import tokenizer as tokenizers
 from libra_jax.train import metrics
