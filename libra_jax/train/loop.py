@@ -76,14 +76,7 @@ def fit(state: TrainState, step: Callable, batch_at: Callable[[int, Any], dict],
                 stop(number)
             extra = {name.removeprefix("metric/"): value for name, value in batch.items() if name.startswith("metric/")}
             fed = {name: value for name, value in batch.items() if not name.startswith("metric/")}
-            measured = []
-            for part in range(updates):
-                rows = {name: value[part::updates] if np.ndim(value) else value for name, value in fed.items()}
-                state, values = step(state, steps.put(rows, mesh))
-                measured.append(values)
-            measured = jax.device_get(measured)
-            means = {name: float((np.max if steps.largest(name) else np.mean)([values[name] for values in measured]))
-                     for name in measured[0]}
+            state, means = _learn(state, step, fed, updates, mesh)
             tokens = fed["loss_mask"].sum() * jax.process_count() if "loss_mask" in fed else None
             watcher.follow(number + 1, extra | means, writer, num_tokens=tokens, keep=saver.due(number + 1))
             if means["skipped"] and int(state.skipped) >= max_skipped:
@@ -97,6 +90,19 @@ def fit(state: TrainState, step: Callable, batch_at: Callable[[int, Any], dict],
             if ended:
                 break
     return state
+
+
+def _learn(state: TrainState, step: Callable, fed: dict, updates: int, mesh: jax.sharding.Mesh
+           ) -> tuple[TrainState, dict[str, float]]:
+    """One optimizer step for each part of a batch; what they measured together."""
+    measured = []
+    for part in range(updates):
+        rows = {name: value[part::updates] if np.ndim(value) else value for name, value in fed.items()}
+        state, values = step(state, steps.put(rows, mesh))
+        measured.append(values)
+    measured = jax.device_get(measured)
+    return state, {name: float((np.max if steps.largest(name) else np.mean)([values[name] for values in measured]))
+                   for name in measured[0]}
 
 
 def last_metrics(workdir: pathlib.Path) -> dict[str, float]:

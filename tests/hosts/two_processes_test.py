@@ -89,7 +89,8 @@ def tails(logs) -> str:
 
 def losses(folder: pathlib.Path) -> np.ndarray:
     """[steps, 2] loss and norm of the gradient."""
-    return np.array([[row["loss"], row["grad_norm"]] for row in metrics.read(folder / "metrics.jsonl")])
+    return np.array([[row["loss"], row["grad_norm"]] for row in metrics.read(folder / "metrics.jsonl")
+                     if "loss" in row])
 
 
 @pytest.mark.parametrize("stage", ["sft", "rl", "dpo"])
@@ -98,6 +99,15 @@ def test_training_gives_the_same_losses(ran, stage):
     one, both = losses(folder / "one" / stage), losses(folder / "two" / stage)
     assert len(one) == {"sft": 4, "rl": 2, "dpo": 2}[stage] and (one[:, 1] > 0.1).all()
     np.testing.assert_allclose(both, one, rtol=1e-5, atol=1e-8)
+
+
+def test_a_watch_ends_the_run_on_both_processes_at_one_step(ran):
+    folder, (one, first, second) = ran
+    rows = {name: metrics.read(folder / name / "rl" / "metrics.jsonl") for name in ("one", "two")}
+    assert [[row["step"] for row in some] for some in rows.values()] == [[0, 1, 2]] * 2
+    assert [row["held_out"] for row in rows["one"]] == [row["held_out"] for row in rows["two"]]
+    assert first["stopped"] == second["stopped"] == one["stopped"]
+    assert one["stopped"] == f"after step 2/3: after {[row['held_out'] for row in rows['one'][:2]]}"
 
 
 def test_every_process_gets_the_same_samples_in_the_same_order(ran):

@@ -27,9 +27,10 @@ from libra_jax.parallel import mesh as meshes
 from libra_jax.parallel.mesh import MeshConfig
 from libra_jax.records import Judgement, JudgingExample, PreferencePair
 from libra_jax.sampling import engine
-from libra_jax.stages import cli, dpo, reject, rl, rollout, sft
+from libra_jax.stages import cli, dpo, drawing, reject, rl, rollout, sft
 from libra_jax.train import run as training
 from libra_jax.train import step as steps
+from libra_jax.train import watching
 from libra_jax.train.optimizer import OptimizerConfig
 
 CHECKPOINT = str(pathlib.Path(arithmetic.__file__).parent / "checkpoint")
@@ -79,13 +80,22 @@ def sft_config(folder: pathlib.Path) -> sft.Config:
 
 
 def rl_config(folder: pathlib.Path) -> rl.Config:
-    return rl.Config(**tiny(folder), groups=4, updates=2, train=train_config(2, SPREAD),
+    return rl.Config(**tiny(folder), groups=4, updates=2, train=train_config(3, SPREAD),
                      sampling=dataclasses.replace(SAMPLING, max_new_tokens=8, num_samples=4, batch_size=16))
 
 
 def low_tokens(owners, samples) -> tuple[list[float], dict[str, float]]:
     """A reward: the share of a sample's tokens in the lower half of the vocabulary."""
     return [float(np.mean(sample.tokens < 160)) for sample in samples], {}
+
+
+def low_held_out(seen: drawing.Seen) -> dict[str, float]:
+    """A watch: the same of samples that are not trained on; ends the run after its second step."""
+    samples = seen.sample([(5, 6), (7,)], dataclasses.replace(SAMPLING, max_new_tokens=8, num_samples=4, batch_size=16))
+    measured = {"held_out": low_tokens((), samples)[0][0]}
+    if seen.step == 2:
+        raise watching.Enough(f"after {[row.get('held_out') for row in seen.rows]}", measured)
+    return measured
 
 
 def together(folder: pathlib.Path, out: pathlib.Path, left_behind: pathlib.Path) -> dict:
@@ -113,8 +123,9 @@ def together(folder: pathlib.Path, out: pathlib.Path, left_behind: pathlib.Path)
     rows = steps.put({"rows": np.arange(8.0)[shares[own]]}, spread)["rows"]
     seen["rows on both"] = [list(rows.shape), len(shares), float(rows.sum())]
     with watched(seen, "rl"):
-        rl.train(rl_config(folder), [(5, 6, 7), (8, 9), (10, 11, 12, 13), (14,)], range(300, 320), low_tokens,
-                 out / "rl")
+        ended = rl.train(rl_config(folder), [(5, 6, 7), (8, 9), (10, 11, 12, 13), (14,)], range(300, 320), low_tokens,
+                         out / "rl", watch=low_held_out, watch_every=1)
+        seen["stopped"] = ended["stopped"]
     dpo.run(dpo.Config(**tiny(folder), pairs=str(folder / "pairs.jsonl"), batch_size=8, sequence_length=128,
                        train=train_config(2, MeshConfig())), out / "dpo")
     return seen
