@@ -39,7 +39,7 @@ def config(tmp_path):
 
 def test_a_judge_rewards_and_the_run_is_watched(config, tmp_path):
     config = dataclasses.replace(config, watch=improve.WatchConfig(problems=str(tmp_path / "known.jsonl"), every=0,
-                                                                   num_samples=2))
+                                                                   num_samples=3))
     summary = improve.run(config, tmp_path / "out")
     before, after = metrics.read(tmp_path / "out/metrics.jsonl")
     assert before.keys() == {"step", "held_out_reward", "held_out_accuracy"} and after["step"] == 1
