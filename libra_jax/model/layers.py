@@ -57,15 +57,17 @@ class Adapted:
         return self.weight.shape
 
 
-def product(config: ModelConfig, x: jax.Array, weight: nnx.Param, axes: int = 1) -> jax.Array:
+def product(config: ModelConfig, x: jax.Array, weight: nnx.Param, axes: int = 1, cut: jax.Array | None = None
+            ) -> jax.Array:
     """The last `axes` axes of x [B, T, ...] with the first ones of the weight, taken in x's dtype.
 
-    An adapted matrix is never summed up: x W + scale (x a) b, so that no gradient is as large as W.
+    An adapted matrix is never summed up: x W + scale (x a) b, so that no gradient is as large as W. `cut` is x as it
+    lies in the residual stream: there x a is taken, so that its gradient needs no reduction of its own over devices.
     """
     matrix = weight.get_value()
     if not isinstance(matrix, Adapted):
         return _product(config, x, matrix, axes)
-    low = rules.constrain(_product(config, x, matrix.a, axes), ("batch", "time", "rank"))
+    low = rules.constrain(_product(config, x if cut is None else cut, matrix.a, axes), ("batch", "time", "rank"))
     return _product(config, x, matrix.weight, axes) + _product(config, low * matrix.scale, matrix.b, 1)
 
 
@@ -156,8 +158,9 @@ class Attention(nnx.Module):
             self.q_norm = RMSNorm(config, h, "head")
             self.k_norm = RMSNorm(config, h, "head")
 
-    def _project(self, x: jax.Array, weight: nnx.Param, bias: nnx.Param | None, heads: str) -> jax.Array:
-        y = product(self.config, x, weight)
+    def _project(self, x: jax.Array, cut: jax.Array, weight: nnx.Param, bias: nnx.Param | None, heads: str
+                 ) -> jax.Array:
+        y = product(self.config, x, weight, cut=cut)
         y = rules.constrain(y, ("batch", "time", heads, "head"))
         return y if bias is None else y + bias[...].astype(x.dtype)
 
@@ -166,10 +169,10 @@ class Attention(nnx.Module):
         """x [B, T, D] -> ([B, T, D], cache). Without a cache x attends to itself; with one, to its rows' pages."""
         config = self.config
         bias = config.attention_bias
-        x = stream(x, decoding, whole=True)
-        q = self._project(x, self.q, self.q_bias if bias else None, "heads")
-        k = self._project(x, self.k, self.k_bias if bias else None, "kv_heads")
-        v = self._project(x, self.v, self.v_bias if bias else None, "kv_heads")
+        cut, x = x, stream(x, decoding, whole=True)
+        q = self._project(x, cut, self.q, self.q_bias if bias else None, "heads")
+        k = self._project(x, cut, self.k, self.k_bias if bias else None, "kv_heads")
+        v = self._project(x, cut, self.v, self.v_bias if bias else None, "kv_heads")
         if config.qk_norm:
             q, k = self.q_norm(q), self.k_norm(k)
         q, k = rotate(q, table), rotate(k, table)
@@ -194,9 +197,9 @@ class FeedForward(nnx.Module):
 
     def __call__(self, x: jax.Array, decoding: bool) -> jax.Array:
         """x [B, T, D] -> [B, T, D]."""
-        x = stream(x, decoding, whole=True)
-        gate = product(self.config, x, self.gate)
-        up = product(self.config, x, self.up)
+        cut, x = x, stream(x, decoding, whole=True)
+        gate = product(self.config, x, self.gate, cut=cut)
+        up = product(self.config, x, self.up, cut=cut)
         gate = jax.nn.silu(gate) if self.config.activation == "silu" else jax.nn.gelu(gate, approximate=True)
         hidden = rules.constrain(gate * up, ("rows" if decoding else "batch", "time", "feedforward"))
         return product(self.config, hidden, self.down)
