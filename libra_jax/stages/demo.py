@@ -27,6 +27,7 @@ from libra_jax.stages import chain, rl, sft
 from libra_jax.train import metrics
 
 NUM_PARTS = 5
+Config = chain.Sizes
 
 
 def run(sizes: chain.Sizes, workdir: pathlib.Path) -> dict:
@@ -133,7 +134,7 @@ def _interval(estimate: dict, sign: str) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`libra demo`; see the module's docstring."""
-    return configs.main(run, chain.Sizes(), argv)
+    return configs.main(run, Config(), argv)
 
 
 if __name__ == "__main__":

@@ -159,6 +159,7 @@ def _judging(config: rl.Config, reader: ModelJudge, path: str, workdir: pathlib.
     for example in examples:
         if example.correct is None:
             raise ValueError(f"{path}: example {example.id!r} has no label; RL needs one")
+    about = frozenset(example.problem_id for example in examples)
     examples, counts, more = course.take(config, examples, workdir)
     prompts, kept = _fitting("judging", path, [reader.prompt(example) for example in examples], config, reader)
     judged = [examples[index] for index in kept]
@@ -171,7 +172,7 @@ def _judging(config: rl.Config, reader: ModelJudge, path: str, workdir: pathlib.
 
     return Kind(name="judging", prompts=prompts, reward=reward, too_long=len(examples) - len(kept),
                 broken=broken + more, shuffle=config.curriculum.order == "shuffled", judged=judged, counts=counts,
-                problem_ids=frozenset(example.problem_id for example in judged))
+                problem_ids=about)
 
 
 def _ranking(config: rl.Config, reader: ModelJudge, path: str, workdir: pathlib.Path) -> Kind:

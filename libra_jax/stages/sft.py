@@ -19,7 +19,7 @@ import dataclasses
 import functools
 import math
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from typing import Any
 
 import jax
@@ -99,7 +99,8 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
         del params
         return feed(number) | {"denominator": np.float32(trained[feed.chosen(number)].sum())}
 
-    watch, prepare = watched(config, given, words, template, workdir)
+    about = {example.problem_id for example in given} | {problem.id for problem, _ in solved}
+    watch, prepare = watched(config, about, words, template, workdir)
     with contextlib.closing(feed):
         last = training.fit(config, objective(config), batch_at, "sft", workdir,
                             inputs=("checkpoint", "examples", "kept", "problems", "solutions", "held_out"), watch=watch,
@@ -117,14 +118,15 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
     return summary
 
 
-def watched(config: Config, given: Sequence[JudgingExample], words: tokenizers.Tokenizer, template: Template,
+def watched(config: Config, trained: Set[str], words: tokenizers.Tokenizer, template: Template,
             workdir: pathlib.Path) -> tuple[watching.Watch | None, Callable[..., None]]:
     """The watch that `config` asks for, and what binds the model to it before the run. ValueError as watches.slice_of.
+
+    `trained` are the ids of the problems that are trained on.
     """
     if config.watch.thoughts:
         raise ValueError(f"watch.thoughts={config.watch.thoughts}: SFT draws no thoughts to train on; set it to 0")
     judge = ModelJudge(config=ModelJudgeConfig(), model_config=None, params=None, tokenizer=words, template=template)
-    trained = {example.problem_id for example in given}
     chosen = watches.slice_of(config, trained, judge, workdir, longest=config.sequence_length)
     look = watches.watch(config, chosen, judge, workdir)
     bound: list[Any] = []

@@ -12,7 +12,8 @@ import time
 from collections.abc import Mapping
 
 WORDS = {  # what TensorBoard shows beside a curve
-    "surprise": "Mean of -log p of the sampled tokens under the policy: an estimate of its entropy, in nats a token.",
+    "surprise": "Mean of -log p of the trained tokens under the policy that is trained, in nats a token.",
+    "entropy": "Mean of -log p of the drawn tokens as the sampler gave p: an estimate of its entropy, in nats a token.",
     "kl": "KL divergence from the first policy, k3 estimator, in nats a token.",
     "tokens": "Mean length of the samples that were drawn, in tokens.",
     "reward": "Mean reward of the samples that were drawn, the length term included.",

@@ -73,13 +73,16 @@ def shown(row: Mapping[str, float]) -> list[str]:
 
 
 def ordered(names: Collection[str]) -> list[str]:
-    """Those of the metrics that a person looks at, what matters most first."""
-    return [name for name in ORDER if name in names and not (name == "loss" and "reward" in names)]  # RL's says nothing
+    """Those of the metrics that a person looks at, what matters most first; of a mixture each kind's `right`."""
+    place = {name: at for at, name in enumerate(ORDER)} | {name: ORDER.index("right") for name in names
+                                                          if name.endswith("/right")}
+    found = sorted((name for name in names if name in place), key=place.get)
+    return [name for name in found if not (name == "loss" and "reward" in names)]  # RL's says nothing
 
 
 def value(name: str, number: float, error: float | None = None) -> str:
     """A metric in words: "right 85.2%", "held_out_accuracy 87.1% +- 1.0%", "kl 0.0123"."""
-    share = name in SHARES or any(name.endswith(f"_{each}") for each in SHARES)
+    share = name.rpartition("/")[2] in SHARES or any(name.endswith(f"_{each}") for each in SHARES)
     form = (lambda number: f"{number:.1%}") if share else (lambda number: f"{number:.3g}")
     return f"{name} {form(number)}" + ("" if error is None else f" +- {form(error)}")
 

@@ -14,7 +14,7 @@ from libra_jax.parallel import mesh as meshes
 from libra_jax.records import Judgement, JudgingExample
 from libra_jax.sampling.engine import SamplingConfig
 from libra_jax.sampling.rejection import RejectionConfig
-from libra_jax.stages import demo, judge, reject, rounds, sft
+from libra_jax.stages import chain, judge, reject, rounds, sft
 from libra_jax.train import run as training
 from libra_jax.train.optimizer import OptimizerConfig
 
@@ -176,7 +176,7 @@ def test_settings_that_cannot_be_are_refused(config, tmp_path, change, message):
 def test_the_config_file_of_the_miniature_does_in_each_round_what_the_demo_does():
     made = configs.load(str(pathlib.Path(__file__).parents[2] / "configs/miniature_rounds.py"), rounds.Config)
     tuned = dataclasses.replace(made.sft, checkpoint=made.checkpoint, template=made.template)
-    assert tuned == demo.sft_config(demo.Config(), str(demo.CHECKPOINT), "", "")
-    assert made.reject.rejection == demo.REJECTION
+    assert tuned == chain.sft_config(chain.Sizes(), chain.CHECKPOINT, "", "")
+    assert made.reject.rejection == chain.REJECTION
     for sampling, number in ((made.reject.sampling, 4), (made.judge.sampling, 2)):
-        assert sampling == demo._sampling(number, 0)
+        assert sampling == chain.sampling(number, 0)

@@ -105,6 +105,8 @@ def test_the_line_has_what_matters_first_and_not_all():
     assert progress.shown({"grad_norm": 2.0, "loss": 0.7, "skipped": 1.0}) == ["loss 0.7", "grad_norm 2", "skipped 1"]
     every = dict.fromkeys(progress.ORDER, 1.0)
     assert len(progress.shown(every)) == progress.MOST
+    mixed = {"reward": 0.5, "ranking/right": 0.25, "judging/tokens": 9.0, "judging/right": 0.75}
+    assert progress.shown(mixed) == ["reward 0.5", "ranking/right 25.0%", "judging/right 75.0%"]
 
 
 def test_elsewhere_than_on_a_terminal_it_is_a_line_each_so_many_seconds(capsys, monkeypatch):
