@@ -2,7 +2,7 @@
 
     libra paper --workdir=runs/paper --config=configs/paper/correlation.py
 
-On the miniature, three seeds on two CPU cores: every judge is made and improves a policy; twenty minutes a seed.
+On the miniature, three seeds on two CPU cores: every judge is made and improves a policy; its time was not measured.
 Judges that other tables made in the same workdir are used again. What came out: docs/paper.md.
 """
 

@@ -2,7 +2,7 @@
 
     libra paper --workdir=runs/paper --config=configs/paper/length.py
 
-On the miniature, three seeds on two CPU cores: one SFT and two RL runs; five minutes a seed.
+On the miniature, three seeds on two CPU cores: one SFT and two RL runs; its time was not measured.
 Judges that other tables made in the same workdir are used again. What came out: docs/paper.md.
 """
 

@@ -2,7 +2,7 @@
 
     libra paper --workdir=runs/paper --config=configs/paper/rejection.py
 
-On the miniature, three seeds on two CPU cores: two SFT runs; two minutes a seed.
+On the miniature, three seeds on two CPU cores: two SFT runs; two minutes a seed beside other work.
 Judges that other tables made in the same workdir are used again. What came out: docs/paper.md.
 """
 
