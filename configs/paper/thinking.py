@@ -2,7 +2,7 @@
 
     libra paper --workdir=runs/paper --config=configs/paper/thinking.py
 
-On the miniature, three seeds on two CPU cores: two judges are measured, none is trained; a minute a seed beside other work.
+On the miniature, three seeds on two CPU cores: two judges are measured; a minute a seed beside other work.
 Judges that other tables made in the same workdir are used again. What came out: docs/paper.md.
 """
 
