@@ -91,7 +91,7 @@ def test_curves_say_what_they_are_and_times_stay_out_of_the_lines(tmp_path):
     writer.close()
     said = [value.metadata.summary_description for event in events(tmp_path / "tensorboard")
             for value in event.summary.value if value.tag == "surprise"]
-    assert "estimate of its entropy" in said[0] and said[1] == ""
+    assert "nats a token" in said[0] and said[1] == ""
     assert json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[0]) == {"step": 1, "surprise": 0.5}
 
 
