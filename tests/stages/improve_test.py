@@ -116,6 +116,7 @@ def test_a_reward_that_comes_apart_from_the_truth_ends_the_run(config, tmp_path,
     ({"judge": judge.Config()}, r"--config\.checkpoint is empty"),
     ({"rl": rl.Config(checkpoint="x", overlap=True)}, "rl.overlap=True with reward=judge"),
     ({"rl": rl.Config(checkpoint="x", examples="y")}, "rl.examples=y: that is for those who learn to judge"),
+    ({"rl": rl.Config(checkpoint="x", ranking="y")}, "rl.ranking=y: that is for those who learn to judge"),
     ({"rl": rl.Config(checkpoint="x", watch=watches.WatchConfig(every=3))}, r"rl\.watch=.*every=3"),
     ({"rl": rl.Config()}, r"--config\.checkpoint is empty"),
 ])

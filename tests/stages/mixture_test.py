@@ -8,8 +8,9 @@ import pytest
 
 from libra_jax import records
 from libra_jax.judges.model import ModelJudge, ModelJudgeConfig
+from libra_jax.judging.curriculum import CurriculumConfig
 from libra_jax.judging.prompt import load_template
-from libra_jax.records import JudgingExample, Problem, RankingExample
+from libra_jax.records import Judgement, JudgingExample, Problem, RankingExample
 from libra_jax.sampling.engine import Sample, SamplingConfig
 from libra_jax.stages import chain, drawing, mixture, rl
 from libra_jax.text import tokenizer as tokenizers
@@ -129,6 +130,25 @@ def test_rewards_by_hand(config, words, tmp_path):
         solved = [says(words, text, "<|im_end|>") for text in ("A: 6", "A: 7", "no", deep)]
         assert problems.reward([1] * 4, solved) == ([1.0, 0.0, 0.0, 0.0],
                                                     {"right": 0.25, "unparsed": 0.25, "undecided": 0.25})
+
+
+def test_what_is_trained_on_is_known_of_all_kinds_and_before_the_curriculum(config, words, tmp_path):
+    every = {f"p{n}" for n in range(6)} | {f"q{n}" for n in range(5)}
+    with loaded(config, words, tmp_path / "out") as mixed:
+        assert mixed.problem_ids == every and sorted(each.id for each in mixed.judged) == [f"e{n}" for n in range(6)]
+    records.write(tmp_path / "judgements.jsonl", [
+        Judgement(example_id=f"e{n}", judge="j", sample=sample, thought="", num_tokens=1,
+                  verdict="correct" if sample or n % 2 == 0 else "incorrect") for n in range(6) for sample in range(2)])
+    chosen = dataclasses.replace(config, judgements=str(tmp_path / "judgements.jsonl"),
+                                 curriculum=CurriculumConfig(highest=0.5, order="easy_first"))
+    with loaded(chosen, words, tmp_path / "out") as mixed:
+        assert {each.id for each in mixed.judged} == {"e1", "e3", "e5"} and mixed.problem_ids == every
+        assert mixed.kinds[0].counts["too_easy"] == 3
+        # In the order chosen, nothing shuffled; the weights give a step one group of three, then two.
+        assert [mixed.chosen(0, step, 0, 1, 3, (0,)) for step in range(2)] == [[0], [1, 2]]
+    with pytest.raises(ValueError, match=r"choose among --config\.examples, which is empty"), \
+            loaded(dataclasses.replace(chosen, examples=""), words, tmp_path / "out"):
+        pass
 
 
 def test_a_run_over_three_kinds(config, tmp_path):

@@ -264,3 +264,15 @@ def test_a_watch_sees_the_adapted_parameters(config, tmp_path):
     names = [name for name in full[0] if name.startswith("held_out")]
     assert names and [full[0][name] for name in names] == [lora[0][name] for name in names]
     assert all(name in lora[-1] for name in names)
+
+
+def test_held_out_problems_are_not_those_of_the_solutions_either(mixed, tmp_path):
+    for name, cls, field in (("problems", Problem, "id"), ("solutions", VerifiedRollout, "problem_id")):
+        path = getattr(mixed, name)
+        records.write(path, [dataclasses.replace(each, **{field: "s" + getattr(each, field)})
+                             for each in list(records.read(path, cls))])
+    held_out = JudgingExample(id="h", problem_id="sp3", question="3+1?", response="4", correct=True, policy="p",
+                              source="s")
+    records.write(tmp_path / "held_out.jsonl", [held_out])
+    with pytest.raises(ValueError, match="1 of its problems are trained on too, such as 'sp3'"):
+        sft.run(dataclasses.replace(mixed, held_out=str(tmp_path / "held_out.jsonl")), tmp_path / "out")

@@ -155,6 +155,8 @@ def test_a_page_at_each_look_of_groups_that_train(config, reader, tmp_path):
     assert "b/4" in page and "label: incorrect" in page and "1 of the 2 groups" in page
     assert "reward 0.000, advantage -1.000" in page and "reward 1.000, advantage +1.000" in page
     assert "✗ unparsed" in page and "✓ incorrect" in page and "no &lt;b&gt;" in page and "so it is" in page
+    show(3, [drawing.Group((1,), samples, np.array([0.0, 1.0], np.float32), 4, 1), *groups])  # of another kind
+    assert (tmp_path / "thoughts" / "step-000003.html").read_text() == page
     show(3, [])
     assert "0 of the 0 groups" in (tmp_path / "thoughts" / "step-000003.html").read_text()
 
