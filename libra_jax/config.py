@@ -7,21 +7,39 @@ import difflib
 import functools
 import importlib.util
 import json
-import os
 import pathlib
 import sys
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeVar
-
-from absl import flags, logging
 
 C = TypeVar("C")
 
 
 class ConfigError(ValueError):
     """A config that cannot be: the message names the field, the value, what was expected, and the nearest field."""
+
+
+@dataclasses.dataclass(frozen=True)
+class File:
+    """Says of a field, as `Annotated[str, File(Problem)]`, that it names a file; of a tuple, that it names several.
+
+    `record` is what its JSON lines hold; None where that is not always the same, and then `folder`: it may be one.
+    """
+
+    record: type | None = None
+    folder: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """Says of a field, as `Annotated[str, Checkpoint()]`, that it names a folder in Hugging Face format.
+
+    `tokenizer`: it must have one.
+    """
+
+    tokenizer: bool = True
 
 
 def override(config: C, path: str, text: str) -> C:
@@ -55,6 +73,19 @@ def field_paths(config: Any, prefix: str = "") -> list[str]:
         here = prefix + field.name
         paths += field_paths(value, here + ".") if dataclasses.is_dataclass(value) else [here]
     return paths
+
+
+def value(config: Any, path: str) -> Any:
+    """The value of the field at dotted `path`."""
+    return functools.reduce(getattr, path.split("."), config)
+
+
+def mark(config: Any, path: str) -> File | Checkpoint | None:
+    """What the field at dotted `path` is said to name; None for a plain one."""
+    *groups, name = path.split(".")
+    owner = type(value(config, ".".join(groups)) if groups else config)
+    hint = typing.get_type_hints(owner, include_extras=True)[name]
+    return next((each for each in getattr(hint, "__metadata__", ()) if isinstance(each, File | Checkpoint)), None)
 
 
 def to_json(config: Any) -> str:
@@ -138,84 +169,6 @@ def apply(config: C, overrides: Sequence[tuple[str, str]]) -> C:
     return config
 
 
-def main(run: Callable[[Any, pathlib.Path], Any], default: Any, argv: Sequence[str] | None = None) -> int:
-    """The main of a stage: parses flags, prints help with every field and its default, calls run(config, workdir).
-
-    `run` returns a JSON-able summary or None. Errors of the user's making (ConfigError, ValueError with a remedy, a
-    file that cannot be read or written) end in one line and exit status 2, without a traceback unless --debug is
-    given. run_config.json in the workdir is the config of the first run there and then of the last that succeeded.
-    """
-    argv = list(sys.argv if argv is None else argv)
-    doc = sys.modules[run.__module__].__doc__ or ""
-    try:
-        config, rest = parse(argv[1:], default)
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    if {"--help", "-h", "--helpfull", "--helpshort"} & set(rest):
-        print(describe(doc, default))
-        return 0
-    values = flags.FlagValues()
-    flags.DEFINE_string("workdir", "", "Where results go; a stage that was killed goes on from what lies here.",
-                        flag_values=values)
-    flags.DEFINE_bool("debug", False, "Show tracebacks of errors.", flag_values=values)
-    try:
-        left = values([argv[0], *rest])
-    except flags.Error as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    if left[1:]:
-        print(f"error: unexpected argument {left[1]!r}; fields are given as --config.name=value", file=sys.stderr)
-        return 2
-    if not values.workdir:
-        print("error: --workdir is needed: a folder for the results", file=sys.stderr)
-        return 2
-    logging.set_verbosity(logging.WARNING)  # stages report their own progress
-    workdir = pathlib.Path(values.workdir)
-    note = workdir / "run_config.json"
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        if not note.exists():
-            note.write_text(to_json(config) + "\n", encoding="utf-8")
-        run(config, workdir)
-        note.write_text(to_json(config) + "\n", encoding="utf-8")
-    except (ValueError, OSError) as error:
-        if values.debug:
-            raise
-        print(f"error: {_told(error, config)}", file=sys.stderr)
-        return 2
-    return 0
-
-
-def _told(error: Exception, config: Any) -> str:
-    """The error in words; of the system's about a file, with the field that names it and where it is looked for."""
-    if not isinstance(error, OSError) or not error.strerror or not isinstance(error.filename, str | os.PathLike):
-        return str(error)
-    name = os.fspath(error.filename)
-    fields = [path for path in field_paths(config) if name in _texts(config, path)]
-    where = "" if os.path.isabs(name) else f" (looked for in {os.getcwd()})"
-    return f"{f'--config.{fields[0]}=' if fields else ''}{name}: {error.strerror.lower()}{where}"
-
-
-def _texts(config: Any, path: str) -> tuple:
-    value = functools.reduce(getattr, path.split("."), config)
-    return value if isinstance(value, tuple) else (value,)
-
-
-def describe(doc: str, default: Any) -> str:
-    """Help text: the stage's docstring and every field with its default."""
-    lines = [doc.strip(), "", "flags:", "  --workdir=DIR   where results go (needed)",
-             "  --config=FILE   a configs/*.py file whose get_config() gives the starting point", "  --debug"]
-    for path in field_paths(default):
-        value = functools.reduce(getattr, path.split("."), default)
-        lines.append(f"  --config.{path}={_show(value)}")
-    return "\n".join(lines)
-
-
-def _show(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
 def _read(hint: Any, text: str, path: str) -> Any:
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
@@ -242,4 +195,5 @@ def _read(hint: Any, text: str, path: str) -> Any:
     raise ConfigError(f"{path}: a field of type {hint} cannot be given on the command line; set it in a config file")
 
 
-__all__ = ["ConfigError", "apply", "describe", "execute", "field_paths", "load", "main", "override", "parse", "to_json"]
+__all__ = ["Checkpoint", "ConfigError", "File", "apply", "execute", "field_paths", "load", "mark", "override", "parse",
+           "to_json", "value"]

@@ -22,14 +22,15 @@ import collections
 import dataclasses
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from libra_jax import config as configs
 from libra_jax import records, runs
 from libra_jax.bench import audit, labelling, noise, probes, report
 from libra_jax.bench.audit import Item
 from libra_jax.bench.significance import Bootstrap
-from libra_jax.records import HumanLabel, JudgingExample, Problem, VerifiedRollout
+from libra_jax.command import entry
+from libra_jax.records import HumanLabel, Judgement, JudgingExample, Problem, VerifiedRollout
 from libra_jax.stages import compare
 
 
@@ -50,11 +51,11 @@ class Config:
       bootstrap: how the intervals of probes are made; its level is that of the others too.
     """
 
-    examples: str = ""
-    rollouts: str = ""
-    problems: str = ""
-    judgements: tuple[str, ...] = ()
-    human: tuple[str, ...] = ()
+    examples: Annotated[str, configs.File(JudgingExample)] = ""
+    rollouts: Annotated[str, configs.File(VerifiedRollout)] = ""
+    problems: Annotated[str, configs.File(Problem)] = ""
+    judgements: Annotated[tuple[str, ...], configs.File(Judgement)] = ()
+    human: Annotated[tuple[str, ...], configs.File(HumanLabel)] = ()
     draw: audit.Draw = audit.Draw()
     show_reference: bool = True
     probes: tuple[str, ...] = ()
@@ -237,7 +238,7 @@ def _plain(value: Any) -> Any:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`libra audit`; see the module's docstring."""
-    return configs.main(run, Config(), argv)
+    return entry.main(run, Config(), argv)
 
 
 if __name__ == "__main__":

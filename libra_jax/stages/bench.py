@@ -15,13 +15,14 @@ import dataclasses
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 from libra_jax import config as configs
 from libra_jax import records
 from libra_jax.bench import power, published, report, slices, suites
 from libra_jax.bench.significance import Bootstrap
-from libra_jax.records import JudgingExample, Problem, VerifiedRollout
+from libra_jax.command import entry
+from libra_jax.records import Judgement, JudgingExample, Problem, VerifiedRollout
 from libra_jax.stages import compare
 from libra_jax.train import metrics
 
@@ -47,15 +48,15 @@ class Config:
       shown: at most so many examples are in the page; the numbers are always of all.
     """
 
-    examples: str = ""
-    judgements: tuple[str, ...] = ()
+    examples: Annotated[str, configs.File(folder=True)] = ""
+    judgements: Annotated[tuple[str, ...], configs.File(Judgement)] = ()
     suite: Literal["records", "libra_bench", "reward_bench_2", "rm_bench", "judge_bench", "process_bench"] = "records"
-    metrics: tuple[str, ...] = ()
+    metrics: Annotated[tuple[str, ...], configs.File()] = ()
     title: str = "Libra: judges measured"
     bootstrap: Bootstrap = Bootstrap()
     slices: slices.SliceConfig = slices.SliceConfig()
-    problems: str = ""
-    rollouts: str = ""
+    problems: Annotated[str, configs.File(Problem)] = ""
+    rollouts: Annotated[str, configs.File(VerifiedRollout)] = ""
     target: power.Target = power.Target()
     shown: int = report.SHOWN
 
@@ -140,7 +141,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv if argv is None else argv)
     if argv[1:2] == ["compare"]:
         return compare.main([f"{argv[0]} compare", *argv[2:]])
-    return configs.main(run, Config(), argv)
+    return entry.main(run, Config(), argv)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import collections
 import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import Annotated
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from libra_jax import config as configs
 from libra_jax import records, runs
 from libra_jax.bench import best_of, plots, significance, tables
 from libra_jax.bench.significance import Bootstrap
+from libra_jax.command import entry
 from libra_jax.judges import baselines
 from libra_jax.judging import reward
 from libra_jax.records import Judgement, JudgingExample, Problem, VerifiedRollout, example_id
@@ -42,9 +44,9 @@ class Config:
       bootstrap: how intervals are made.
     """
 
-    problems: str = ""
-    rollouts: str = ""
-    judgements: tuple[str, ...] = ()
+    problems: Annotated[str, configs.File(Problem)] = ""
+    rollouts: Annotated[str, configs.File(VerifiedRollout)] = ""
+    judgements: Annotated[tuple[str, ...], configs.File(Judgement)] = ()
     sizes: tuple[int, ...] = ()
     bootstrap: Bootstrap = Bootstrap()
 
@@ -157,7 +159,7 @@ def table(sizes: Sequence[int], lines: Sequence[best_of.Line]) -> tables.Table:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`libra best_of`; see the module's docstring."""
-    return configs.main(run, Config(), argv)
+    return entry.main(run, Config(), argv)
 
 
 if __name__ == "__main__":

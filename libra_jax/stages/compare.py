@@ -16,12 +16,13 @@ import json
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 from libra_jax import config as configs
 from libra_jax import records
 from libra_jax.bench import paired, power, published, report, suites
 from libra_jax.bench.significance import Bootstrap
+from libra_jax.command import entry
 from libra_jax.records import Judgement
 
 FILE = "judgements.jsonl"
@@ -40,8 +41,8 @@ class Config:
       target: the differences (of mean_of_sources) for which the number of problems is told.
     """
 
-    judgements: tuple[str, ...] = ()
-    examples: str = ""
+    judgements: Annotated[tuple[str, ...], configs.File(Judgement, folder=True)] = ()
+    examples: Annotated[str, configs.File(folder=True)] = ""
     suite: Literal["records", "libra_bench", "reward_bench_2", "rm_bench", "judge_bench", "process_bench"] = "records"
     metric: str = "mean_of_sources"
     bootstrap: Bootstrap = Bootstrap()
@@ -129,7 +130,7 @@ def flags(words: Sequence[str]) -> list[str]:
 def main(argv: Sequence[str] | None = None) -> int:
     """`libra bench compare A B` or `libra compare`; see the module's docstring."""
     argv = list(sys.argv if argv is None else argv)
-    return configs.main(run, Config(), [argv[0], *flags(argv[1:])])
+    return entry.main(run, Config(), [argv[0], *flags(argv[1:])])
 
 
 if __name__ == "__main__":

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from typing import Literal
+from typing import Annotated, Literal
 
 from libra_jax import config as configs
 from libra_jax import runs
+from libra_jax.command import entry
 from libra_jax.model import hf, transformer
 
 
@@ -23,7 +24,7 @@ from libra_jax.model import hf, transformer
 class Config:
     """`checkpoint`: the folder to read. `max_shard_bytes`: a larger model is written as several files."""
 
-    checkpoint: str = ""
+    checkpoint: Annotated[str, configs.Checkpoint(tokenizer=False)] = ""
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
     max_shard_bytes: int = 5_000_000_000
 
@@ -56,7 +57,7 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
 
 def main(argv=None) -> int:
     """Command line: `libra convert`."""
-    return configs.main(run, Config(), argv)
+    return entry.main(run, Config(), argv)
 
 
 if __name__ == "__main__":

@@ -20,10 +20,11 @@ import pathlib
 import shlex
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from libra_jax import config as configs
 from libra_jax import records, runs
+from libra_jax.command import entry
 from libra_jax.data import beam
 from libra_jax.judging import card as cards
 from libra_jax.judging import ranking, v2v
@@ -51,8 +52,8 @@ class Config:
         same bytes; its workers must see `workdir` and the inputs. Empty: this process alone, without Beam.
     """
 
-    problems: tuple[str, ...] = ()
-    rollouts: tuple[str, ...] = ()
+    problems: Annotated[tuple[str, ...], configs.File(Problem)] = ()
+    rollouts: Annotated[tuple[str, ...], configs.File(VerifiedRollout)] = ()
     bench_fraction: float = 0.2
     v2v: V2VConfig = V2VConfig()
     ranking: RankingConfig = RankingConfig()
@@ -228,7 +229,7 @@ def _command(config: Config) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`libra curate`; see the module's docstring."""
-    return configs.main(run, Config(), argv)
+    return entry.main(run, Config(), argv)
 
 
 if __name__ == "__main__":

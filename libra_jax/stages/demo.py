@@ -17,10 +17,10 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from libra_jax import config as configs
 from libra_jax import records
 from libra_jax.bench import plots, report, score
 from libra_jax.bench.significance import Estimate
+from libra_jax.command import entry
 from libra_jax.records import Judgement, JudgingExample
 from libra_jax.stages import bench as benches
 from libra_jax.stages import chain, rl, sft
@@ -134,7 +134,7 @@ def _interval(estimate: dict, sign: str) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`libra demo`; see the module's docstring."""
-    return configs.main(run, Config(), argv)
+    return entry.main(run, Config(), argv)
 
 
 if __name__ == "__main__":

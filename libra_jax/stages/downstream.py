@@ -16,10 +16,11 @@ import collections
 import dataclasses
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 from libra_jax import config as configs
 from libra_jax import records, runs
+from libra_jax.command import entry
 from libra_jax.judging import reward
 from libra_jax.records import Judgement, JudgingExample, PreferencePair, Problem, Rollout
 from libra_jax.stages import judge
@@ -36,8 +37,8 @@ class Config:
     judge: how the responses are judged; its `examples` is set by this stage.
     """
 
-    problems: str = ""
-    rollouts: str = ""
+    problems: Annotated[str, configs.File(Problem)] = ""
+    rollouts: Annotated[str, configs.File(Rollout)] = ""
     by: Literal["judge", "majority", "verifier"] = "judge"
     judge: judge.Config = judge.Config()
 
@@ -138,7 +139,7 @@ def _verified(config: Config, workdir: pathlib.Path, problems: Mapping[str, Prob
 
 def main(argv=None) -> int:
     """`libra downstream`; see the module's docstring."""
-    return configs.main(run, Config(), argv)
+    return entry.main(run, Config(), argv)
 
 
 if __name__ == "__main__":

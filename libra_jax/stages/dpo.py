@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ import numpy as np
 
 from libra_jax import config as configs
 from libra_jax import runs
+from libra_jax.command import entry
 from libra_jax.data import tasks
 from libra_jax.judging.prompt import load_template
 from libra_jax.model import transformer
@@ -42,8 +43,8 @@ class Config:
     beta: strength of the tie to the reference.
     """
 
-    checkpoint: str = ""
-    pairs: str = ""
+    checkpoint: Annotated[str, configs.Checkpoint()] = ""
+    pairs: Annotated[str, configs.File(PreferencePair)] = ""
     template: str = "libra"
     sequence_length: int = 4096
     batch_size: int = 16
@@ -126,7 +127,7 @@ def summed(model: ModelConfig, params: Any, rows: dict, chunk: int = 0) -> jax.A
 
 def main(argv=None) -> int:
     """`libra dpo`; see the module's docstring."""
-    return configs.main(run, Config(), argv)
+    return entry.main(run, Config(), argv)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import dataclasses
 import json
 import pathlib
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax
 import numpy as np
@@ -29,6 +29,7 @@ from libra_jax import config as configs
 from libra_jax import runs
 from libra_jax.bench import divergence
 from libra_jax.bench.divergence import Divergence
+from libra_jax.command import entry
 from libra_jax.judges import solutions
 from libra_jax.judges.model import stable_id
 from libra_jax.judges.solutions import Grader, Solution
@@ -60,7 +61,7 @@ class WatchConfig:
     divergence: when to end the run.
     """
 
-    problems: str = ""
+    problems: Annotated[str, configs.File(Problem)] = ""
     every: int = 10
     num_samples: int = 4
     seed: int = 0
@@ -80,7 +81,7 @@ class Config:
     watch: problems with answers, on which the reward is held against the truth.
     """
 
-    problems: str = ""
+    problems: Annotated[str, configs.File(Problem)] = ""
     reward: Literal["judge", "majority", "verifier"] = "judge"
     judge: judge.Config = judge.Config(sampling=SamplingConfig(max_new_tokens=4096, num_samples=4))
     rl: rl.Config = rl.Config()
@@ -223,7 +224,7 @@ def _claim(config: Config, workdir: pathlib.Path) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`libra improve`; see the module's docstring."""
-    return configs.main(run, Config(), argv)
+    return entry.main(run, Config(), argv)
 
 
 if __name__ == "__main__":

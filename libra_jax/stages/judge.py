@@ -16,10 +16,11 @@ import collections
 import dataclasses
 import pathlib
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 from libra_jax import config as configs
 from libra_jax import records, runs
+from libra_jax.command import entry
 from libra_jax.judges import baselines, model, scores, tally
 from libra_jax.judges import endpoint as endpoints
 from libra_jax.judges.protocol import Judge
@@ -53,14 +54,14 @@ class Config:
       enough: 0, or stop an example's votes at so many right ones, as rejection sampling does; needs labels.
     """
 
-    examples: str = ""
+    examples: Annotated[str, configs.File(JudgingExample)] = ""
     judge: Literal["model", "endpoint", "scores", "majority_answer", "response_length", "always_correct"] = "model"
     name: str = ""
     endpoint: endpoints.EndpointConfig = endpoints.EndpointConfig()
-    scores: str = ""
-    calibration: str = ""
+    scores: Annotated[str, configs.File(Score)] = ""
+    calibration: Annotated[str, configs.File(JudgingExample)] = ""
     template: str = "libra"
-    checkpoint: str = ""
+    checkpoint: Annotated[str, configs.Checkpoint()] = ""
     thinking: bool = True
     mesh: meshes.MeshConfig = meshes.MeshConfig(data=-1, fsdp=1)
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
@@ -156,7 +157,7 @@ def make(config: Config, *, given: Sequence[Score] = (), calibration: Sequence[J
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`libra judge`; see the module's docstring."""
-    return configs.main(run, Config(), argv)
+    return entry.main(run, Config(), argv)
 
 
 if __name__ == "__main__":

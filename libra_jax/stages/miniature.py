@@ -19,7 +19,7 @@ import jax
 import numpy as np
 import optax
 
-from libra_jax import config as configs
+from libra_jax.command import entry
 from libra_jax.judging import prompt
 from libra_jax.miniature import arithmetic
 from libra_jax.model import hf, transformer
@@ -163,7 +163,7 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
 
 def main(argv=None) -> int:
     """`libra miniature`; see the module's docstring."""
-    return configs.main(run, Config(), argv)
+    return entry.main(run, Config(), argv)
 
 
 if __name__ == "__main__":

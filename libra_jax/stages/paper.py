@@ -19,10 +19,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
-from libra_jax import config as configs
 from libra_jax import records
 from libra_jax.bench import claims, page, plots
 from libra_jax.bench.claims import Claim, Part, Seed
+from libra_jax.command import entry
 from libra_jax.records import Judgement, JudgingExample, Problem, Rollout, VerifiedRollout
 from libra_jax.stages import chain, rl, sft
 
@@ -282,7 +282,7 @@ def _path(name: str) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`libra paper`; see the module's docstring."""
-    return configs.main(run, Config(), argv)
+    return entry.main(run, Config(), argv)
 
 
 if __name__ == "__main__":

@@ -21,8 +21,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from libra_jax import config as configs
 from libra_jax import records
+from libra_jax.command import entry
 from libra_jax.model import cache as kv_cache
 from libra_jax.model import flops, hf, lora, transformer
 from libra_jax.model.config import ModelConfig
@@ -331,7 +331,7 @@ def _laid(leaf: jax.ShapeDtypeStruct, layout: jax.sharding.Sharding) -> jax.Shap
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`libra plan`; see the module's docstring."""
-    return configs.main(run, Config(), argv)
+    return entry.main(run, Config(), argv)
 
 
 if __name__ == "__main__":

@@ -11,11 +11,13 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 from libra_jax import config as configs
 from libra_jax import records, runs
+from libra_jax.command import entry
 from libra_jax.parallel import mesh as meshes
+from libra_jax.records import JudgingExample
 from libra_jax.sampling import engine, rejection
 from libra_jax.stages import judge
 
@@ -34,8 +36,8 @@ class Config:
       rejection: what is kept.
     """
 
-    examples: str = ""
-    checkpoint: str = ""
+    examples: Annotated[str, configs.File(JudgingExample)] = ""
+    checkpoint: Annotated[str, configs.Checkpoint()] = ""
     template: str = "libra"
     name: str = ""
     mesh: meshes.MeshConfig = meshes.MeshConfig(data=-1, fsdp=1)
@@ -68,7 +70,7 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`libra reject`; see the module's docstring."""
-    return configs.main(run, Config(), argv)
+    return entry.main(run, Config(), argv)
 
 
 if __name__ == "__main__":

@@ -17,12 +17,13 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 
 from libra_jax import config as configs
 from libra_jax import runs
+from libra_jax.command import entry
 from libra_jax.judges.model import ModelJudge, ModelJudgeConfig
 from libra_jax.judging import curriculum
 from libra_jax.judging import reward as rewards
@@ -31,6 +32,7 @@ from libra_jax.model import transformer
 from libra_jax.model.config import ModelConfig
 from libra_jax.objectives import grpo
 from libra_jax.parallel import mesh as meshes
+from libra_jax.records import Judgement, JudgingExample, Problem, RankingExample
 from libra_jax.sampling import engine
 from libra_jax.stages import drawing, mixture, watches
 from libra_jax.text import tokenizer as tokenizers
@@ -81,12 +83,12 @@ class Config:
     sampling_devices: with `overlap`, so many devices draw and the others train; 0: the one device does both.
     """
 
-    checkpoint: str = ""
-    examples: str = ""
-    judgements: str = ""
+    checkpoint: Annotated[str, configs.Checkpoint()] = ""
+    examples: Annotated[str, configs.File(JudgingExample)] = ""
+    judgements: Annotated[str, configs.File(Judgement)] = ""
     curriculum: curriculum.CurriculumConfig = curriculum.CurriculumConfig()
-    ranking: str = ""
-    problems: str = ""
+    ranking: Annotated[str, configs.File(RankingExample)] = ""
+    problems: Annotated[str, configs.File(Problem)] = ""
     weights: tuple[float, ...] = (1.0, 1.0, 1.0)
     timeout: float = 5.0
     template: str = "libra"
@@ -98,7 +100,7 @@ class Config:
     sampling_mesh: meshes.MeshConfig = meshes.MeshConfig(data=0, fsdp=0, sequence=0, tensor=0)
     overlap: bool = False
     sampling_devices: int = 0
-    held_out: str = ""
+    held_out: Annotated[str, configs.File(JudgingExample)] = ""
     watch: watches.WatchConfig = watches.WatchConfig()
     grpo: GrpoConfig = GrpoConfig()
     train: training.TrainConfig = training.TrainConfig(optimizer=OptimizerConfig(learning_rate=1e-6))
@@ -243,7 +245,7 @@ def _logprobs(model: ModelConfig, params: Any, batch: dict, temperature: float, 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`libra rl`; see the module's docstring."""
-    return configs.main(run, Config(), argv)
+    return entry.main(run, Config(), argv)
 
 
 if __name__ == "__main__":

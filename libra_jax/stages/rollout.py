@@ -10,12 +10,13 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 
 from libra_jax import config as configs
 from libra_jax import runs
+from libra_jax.command import entry
 from libra_jax.judges.model import stable_id
 from libra_jax.judging.prompt import load_template
 from libra_jax.model import hf
@@ -40,8 +41,8 @@ class Config:
       sampling: how to draw.
     """
 
-    problems: str = ""
-    checkpoint: str = ""
+    problems: Annotated[str, configs.File(Problem)] = ""
+    checkpoint: Annotated[str, configs.Checkpoint()] = ""
     policy: str = ""
     template: str = "libra"
     mesh: meshes.MeshConfig = meshes.MeshConfig(data=-1, fsdp=1)
@@ -85,7 +86,7 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`libra rollout`; see the module's docstring."""
-    return configs.main(run, Config(), argv)
+    return entry.main(run, Config(), argv)
 
 
 if __name__ == "__main__":

@@ -16,11 +16,12 @@ import json
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from libra_jax import config as configs
 from libra_jax import records, runs
 from libra_jax.bench import report
+from libra_jax.command import entry
 from libra_jax.records import Judgement, JudgingExample
 from libra_jax.sampling import rejection
 from libra_jax.stages import bench as benches
@@ -49,9 +50,9 @@ class Config:
         and name. Round n draws with the seed `reject.sampling.seed` + n - 1 and trains with `sft.train.seed` + n - 1.
     """
 
-    checkpoint: str = ""
-    examples: str = ""
-    bench: str = ""
+    checkpoint: Annotated[str, configs.Checkpoint()] = ""
+    examples: Annotated[str, configs.File(JudgingExample)] = ""
+    bench: Annotated[str, configs.File(JudgingExample)] = ""
     template: str = "libra"
     rounds: int = 2
     start: Literal["last", "base"] = "last"
@@ -184,7 +185,7 @@ def _say(what: str) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`libra rounds`; see the module's docstring."""
-    return configs.main(run, Config(), argv)
+    return entry.main(run, Config(), argv)
 
 
 if __name__ == "__main__":

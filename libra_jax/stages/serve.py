@@ -19,10 +19,11 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 from libra_jax import config as configs
 from libra_jax import records, runs
+from libra_jax.command import entry
 from libra_jax.parallel import mesh as meshes
 from libra_jax.sampling import engine
 from libra_jax.serving import http
@@ -52,7 +53,7 @@ class Config:
       limits: what a connection may cost (serving/http.py).
     """
 
-    checkpoint: str = ""
+    checkpoint: Annotated[str, configs.Checkpoint()] = ""
     name: str = ""
     template: str = "libra"
     thinking: bool = True
@@ -61,7 +62,7 @@ class Config:
     sampling: engine.SamplingConfig = judging.Config().sampling
     host: str = "127.0.0.1"
     port: int = 8000
-    token_file: str = ""
+    token_file: Annotated[str, configs.File()] = ""
     token_env: str = ""
     service: ServiceConfig = ServiceConfig()
     limits: LimitsConfig = LimitsConfig()
@@ -150,7 +151,7 @@ def _is_local(host: str) -> bool:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`libra serve`; see the module's docstring."""
-    return configs.main(run, Config(), argv)
+    return entry.main(run, Config(), argv)
 
 
 if __name__ == "__main__":

@@ -20,13 +20,14 @@ import functools
 import math
 import pathlib
 from collections.abc import Callable, Iterator, Sequence, Set
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import numpy as np
 
 from libra_jax import config as configs
 from libra_jax import runs
+from libra_jax.command import entry
 from libra_jax.data import packing, solutions, tasks
 from libra_jax.judges.model import ModelJudge, ModelJudgeConfig
 from libra_jax.judging.prompt import Template, load_template
@@ -63,16 +64,16 @@ class Config:
     watch: when that is (stages/watches.py). sampling: how the held-out judgements are drawn.
     """
 
-    checkpoint: str = ""
-    examples: str = ""
-    kept: str = ""
-    problems: str = ""
-    solutions: str = ""
+    checkpoint: Annotated[str, configs.Checkpoint()] = ""
+    examples: Annotated[str, configs.File(JudgingExample)] = ""
+    kept: Annotated[str, configs.File(Judgement)] = ""
+    problems: Annotated[str, configs.File(Problem)] = ""
+    solutions: Annotated[str, configs.File(VerifiedRollout)] = ""
     solution_share: float = 0.0
     template: str = "libra"
     sequence_length: int = 4096
     batch_size: int = 16
-    held_out: str = ""
+    held_out: Annotated[str, configs.File(JudgingExample)] = ""
     watch: watches.WatchConfig = watches.WatchConfig()
     sampling: engine.SamplingConfig = engine.SamplingConfig(max_new_tokens=4096)
     train: training.TrainConfig = training.TrainConfig(optimizer=optimizers.OptimizerConfig(learning_rate=1e-5))
@@ -304,7 +305,7 @@ class _Turns(Sequence):
 
 def main(argv=None) -> int:
     """`libra sft`; see the module's docstring."""
-    return configs.main(run, Config(), argv)
+    return entry.main(run, Config(), argv)
 
 
 if __name__ == "__main__":

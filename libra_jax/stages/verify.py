@@ -25,10 +25,11 @@ import pathlib
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 from libra_jax import config as configs
 from libra_jax import records, runs
+from libra_jax.command import entry
 from libra_jax.records import (
     HumanLabel,
     Judgement,
@@ -61,16 +62,16 @@ class Config:
       human: files of HumanLabel, which win over rules and model.
     """
 
-    rollouts: str = ""
-    problems: str = ""
+    rollouts: Annotated[str, configs.File()] = ""
+    problems: Annotated[str, configs.File(Problem)] = ""
     format: Literal["records", "gsm8k_gpt3", "math_qwen"] = "records"
     num_workers: int = 0
     timeout: float = 5.0
-    criteria: str = ""
+    criteria: Annotated[str, configs.File()] = ""
     checklist: Checklist = Checklist()
-    model: tuple[str, ...] = ()
+    model: Annotated[tuple[str, ...], configs.File(Judgement)] = ()
     model_agreement: float = 0.75
-    human: tuple[str, ...] = ()
+    human: Annotated[tuple[str, ...], configs.File(HumanLabel)] = ()
 
     def __post_init__(self):
         if not 0.5 < self.model_agreement <= 1:
@@ -341,7 +342,7 @@ def _lines(path: str) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`libra verify`; see the module's docstring."""
-    return configs.main(run, Config(), argv)
+    return entry.main(run, Config(), argv)
 
 
 if __name__ == "__main__":

@@ -178,7 +178,7 @@ def test_what_runs_already_is_watched_and_nothing_else_is_disturbed(cloud):
 
 
 def test_a_stage_that_was_asked_to_stop_is_not_begun_again(cloud):
-    cloud.write(stage="""trap 'echo sft: stopped by SIGTERM after step 1/9; exit 0' TERM
+    cloud.write(stage="""trap 'echo sft: stopped by SIGTERM after step 1/9; exit 143' TERM
         : >~/begun; while :; do /bin/sleep 0.02; done""")
     begun = [cloud.folder / f"worker{number}/begun" for number in (0, 1)]
     with concurrent.futures.ThreadPoolExecutor() as pool:
