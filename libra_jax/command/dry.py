@@ -17,6 +17,7 @@ from libra_jax import config as configs
 from libra_jax import records
 from libra_jax.command import errors, log
 
+LOOKED = 100  # records of a file
 Writes = Sequence[str] | Callable[[Any], Sequence[str]]
 Look = Callable[[Any], Sequence[str]]
 
@@ -76,14 +77,12 @@ def file(field: str, path: str, mark: configs.File) -> str:
                          + (f"JSON lines of {mark.record.__name__}" if mark.record else "a file with something in it"))
     if not mark.record:
         return f"{size:,} bytes"
-    try:
-        first = next(iter(records.read(place, mark.record)), None)
-    except records.RecordError as error:
-        raise ValueError(f"--config.{field}: {error}; expected JSON lines of {mark.record.__name__}") from None
-    if first is None:
-        raise ValueError(f"--config.{field}={path} has blank lines alone; expected JSON lines of "
-                         f"{mark.record.__name__}")
-    return f"{mark.record.__name__}, {size:,} bytes"
+    broken: list[str] = []
+    found = records.read(place, mark.record, rejected=broken, aside=os.devnull)
+    if not list(itertools.islice(found, LOOKED)):
+        raise ValueError(f"--config.{field}: {broken[0] if broken else f'{path} has blank lines alone'}; expected JSON "
+                         f"lines of {mark.record.__name__}, and found none")
+    return f"{mark.record.__name__}, {size:,} bytes" + f", {len(broken)} broken lines at its head" * bool(broken)
 
 
 def checkpoint(field: str, path: str, mark: configs.Checkpoint) -> str:

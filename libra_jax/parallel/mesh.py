@@ -15,7 +15,14 @@ AXES = ("data", "fsdp", "sequence", "tensor")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MeshConfig:
-    """Sizes of the mesh axes; one may be -1 and takes what is left. Slices of TPUs lie along `data`."""
+    """Sizes of the mesh axes; one may be -1 and takes what is left. Slices of TPUs lie along `data`.
+
+    Attributes:
+      data: copies of the model, each with its own rows; -1 takes the devices that are left.
+      fsdp: parts into which the parameters are cut, and rows with them; -1 as for data.
+      sequence: parts into which long rows are cut.
+      tensor: parts into which each layer is cut.
+    """
 
     data: int = 1
     fsdp: int = -1

@@ -74,18 +74,34 @@ class _Made:
     draw: audit.Draw
 
 
+def check(config: Config) -> None:
+    """ValueError for paths that are missing, or not for what is asked."""
+    if config.probes:
+        unused = [name for name in ("rollouts", "problems", "human") if getattr(config, name)]
+        if unused:
+            raise ValueError(f"--config.{unused[0]} is not for probes; leave it out")
+        runs.need(config, "examples")
+        probes.named(config.probes)
+    elif config.probed:
+        raise ValueError("--config.probed is for probes; give --config.probes too, or leave it out")
+    elif not config.examples and not config.rollouts:
+        raise ValueError("--config.examples and --config.rollouts are empty; expected a path in one of them")
+
+
+def writes(config: Config) -> tuple[str, ...]:
+    """The files that `run` makes."""
+    return ("probed.jsonl", "probes.json") if config.probes else ("label.html", "sample.jsonl", "audit.json")
+
+
 def run(config: Config, workdir: pathlib.Path) -> dict:
     """Audits labels, or probes judges where `config.probes` says so; returns what audit.json or probes.json holds.
 
     Broken lines of a file are set aside in NAME.rejected.jsonl of `workdir` and counted. Raises ValueError for missing
     or needless paths, inputs that do not fit each other, or a workdir whose sample was drawn from other inputs.
     """
+    check(config)
     workdir = pathlib.Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
-    unused = [name for name in ("rollouts", "problems", "human") if getattr(config, name)] if config.probes else []
-    if unused or (config.probed and not config.probes):
-        raise ValueError(f"--config.{unused[0]} is not for probes; leave it out" if unused else
-                         "--config.probed is for probes; give --config.probes too, or leave it out")
     broken: list[str] = []
     found = _probe(config, workdir, broken) if config.probes else _audit(config, workdir, broken)
     print(f"{len(broken)} broken lines set aside")
@@ -97,8 +113,6 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
 
 
 def _audit(config: Config, workdir: pathlib.Path, broken: list[str]) -> dict[str, Any]:
-    if not config.examples and not config.rollouts:
-        raise ValueError("--config.examples and --config.rollouts are empty; expected a path in one of them")
     items = audit.gather(
         _read(config, "examples", JudgingExample, workdir, broken),
         _read(config, "rollouts", VerifiedRollout, workdir, broken),
@@ -181,7 +195,6 @@ def _strata(items: Sequence[Item], drawn: Sequence[Item]) -> list[tuple[str, str
 
 def _probe(config: Config, workdir: pathlib.Path, broken: list[str]) -> dict[str, Any]:
     """Writes probed.jsonl, and with judgements prints the tables of probes and of length."""
-    runs.need(config, "examples")
     chosen = probes.choose(_read(config, "examples", JudgingExample, workdir, broken), config.probed)
     copies = probes.perturb(chosen, probes.named(config.probes))
     path = workdir / "probed.jsonl"
@@ -238,7 +251,7 @@ def _plain(value: Any) -> Any:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`libra audit`; see the module's docstring."""
-    return entry.main(run, Config(), argv)
+    return entry.main(run, Config(), argv, check=check, writes=writes)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from libra_jax import config as configs
 from libra_jax import records
 from libra_jax.bench import power, published, report, slices, suites
 from libra_jax.bench.significance import Bootstrap
-from libra_jax.command import entry
+from libra_jax.command import dry, entry
 from libra_jax.records import Judgement, JudgingExample, Problem, VerifiedRollout
 from libra_jax.stages import compare
 from libra_jax.train import metrics
@@ -61,6 +61,24 @@ class Config:
     shown: int = report.SHOWN
 
 
+def check(config: Config) -> None:
+    """ValueError where no examples are named."""
+    if not config.examples:
+        raise ValueError("--config.examples is empty; expected a file of judging examples")
+
+
+def writes(config: Config) -> tuple[str, ...]:
+    """The files that `run` makes."""
+    return ("report.html", "report.json") if config.judgements else ("examples.jsonl",)
+
+
+def look(config: Config) -> list[str]:
+    """For --dry_run: the first examples, where they are records. ValueError for what is none."""
+    if config.suite != "records":
+        return []
+    return [f"examples: {dry.file('examples', config.examples, configs.File(JudgingExample))}"]
+
+
 def run(config: Config, workdir: pathlib.Path) -> dict:
     """Writes report.html and report.json to `workdir` and prints the leaderboard; returns what report.json holds.
 
@@ -69,8 +87,7 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
     an empty path, judgements that do not cover the examples (score.tabulate), or two judges that nothing tells apart;
     FileNotFoundError for no such file.
     """
-    if not config.examples:
-        raise ValueError("--config.examples is empty; expected a file of judging examples")
+    check(config)
     workdir = pathlib.Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     broken: list[str] = []
@@ -141,7 +158,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv if argv is None else argv)
     if argv[1:2] == ["compare"]:
         return compare.main([f"{argv[0]} compare", *argv[2:]])
-    return entry.main(run, Config(), argv)
+    return entry.main(run, Config(), argv, check=check, writes=writes, look=look)
 
 
 if __name__ == "__main__":

@@ -51,6 +51,11 @@ class Config:
     bootstrap: Bootstrap = Bootstrap()
 
 
+def check(config: Config) -> None:
+    """ValueError for a path that is missing."""
+    runs.need(config, "problems", "rollouts")
+
+
 def run(config: Config, workdir: pathlib.Path) -> dict:
     """Writes the table to `workdir` and prints it; returns what best_of.json holds.
 
@@ -58,7 +63,7 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
     and counted as unscored. Broken lines are set aside. ValueError for rollouts of an unknown problem, the same one
     twice, judgements of none of these responses, or sizes that cannot be.
     """
-    runs.need(config, "problems", "rollouts")
+    check(config)
     problems, broken = runs.read(config.problems, Problem, workdir)
     rollouts, more = runs.read(config.rollouts, VerifiedRollout, workdir)
     rejected: list[str] = []
@@ -159,7 +164,7 @@ def table(sizes: Sequence[int], lines: Sequence[best_of.Line]) -> tables.Table:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`libra best_of`; see the module's docstring."""
-    return entry.main(run, Config(), argv)
+    return entry.main(run, Config(), argv, check=check, writes=("examples.jsonl", "best_of.json", "best_of.svg"))
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ class Config:
     Attributes:
       judgements: files as `libra judge` writes them, or their folders; a file may hold several judges.
       examples: the file of the suite; default: what all folders' run_config.json say was judged.
-      suite: what `examples` holds, as in the bench stage.
+      suite: what `examples` holds: JudgingExample records, or a published suite's own rows (bench/layouts.py).
       metric: what is compared, of those in bench/score.py.
       bootstrap: how intervals and p-values are made; 1 - level is also the level of the tests.
       target: the differences (of mean_of_sources) for which the number of problems is told.
@@ -49,14 +49,19 @@ class Config:
     target: power.Target = power.Target()
 
 
+def check(config: Config) -> None:
+    """ValueError where no judgements are named."""
+    if not config.judgements:
+        raise ValueError("--config.judgements is empty; expected files of judgements, as `libra judge` writes them")
+
+
 def run(config: Config, workdir: pathlib.Path) -> list[dict]:
     """Prints the tests and writes compare.json; returns what that holds, a row for each pair.
 
     Broken lines are set aside as in the bench stage. Raises ValueError for fewer than two judges, an unknown metric, no
     examples, or judgements that do not cover them; FileNotFoundError for no such file.
     """
-    if not config.judgements:
-        raise ValueError("--config.judgements is empty; expected files of judgements, as `libra judge` writes them")
+    check(config)
     files = [_file(path) for path in config.judgements]
     workdir = pathlib.Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
@@ -130,7 +135,7 @@ def flags(words: Sequence[str]) -> list[str]:
 def main(argv: Sequence[str] | None = None) -> int:
     """`libra bench compare A B` or `libra compare`; see the module's docstring."""
     argv = list(sys.argv if argv is None else argv)
-    return entry.main(run, Config(), [argv[0], *flags(argv[1:])])
+    return entry.main(run, Config(), [argv[0], *flags(argv[1:])], check=check, writes=("compare.json",))
 
 
 if __name__ == "__main__":

@@ -61,6 +61,17 @@ class Config:
     beam: tuple[str, ...] = ()
 
 
+def check(config: Config) -> None:
+    """ValueError for a path that is missing."""
+    runs.need(config, "problems", "rollouts")
+
+
+def writes(config: Config) -> tuple[str, ...]:
+    """The files that `run` makes."""
+    ranked = tuple(f"ranking_{name}.jsonl" for name in SIDES) if config.ranking.responses else ()
+    return ("train.jsonl", "bench.jsonl", *ranked, "card.json", "card.md")
+
+
 def run(config: Config, workdir: pathlib.Path) -> dict:
     """Writes train.jsonl, bench.jsonl, if wished ranking questions of both, card.md and then card.json to `workdir`,
     each whole or not at all; returns the card.
@@ -70,7 +81,7 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
     path in the config, one problem id with two contents, or the licence of an unknown source; FileNotFoundError for no
     such file.
     """
-    runs.need(config, "problems", "rollouts")
+    check(config)
     config = dataclasses.replace(config, problems=_sorted(config.problems), rollouts=_sorted(config.rollouts))
     workdir = pathlib.Path(workdir)
     parts = workdir / PARTS
@@ -229,7 +240,7 @@ def _command(config: Config) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`libra curate`; see the module's docstring."""
-    return entry.main(run, Config(), argv)
+    return entry.main(run, Config(), argv, check=check, writes=writes)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,8 @@ from libra_jax.train import metrics
 
 NUM_PARTS = 5
 Config = chain.Sizes
+WRITES = ("answered.jsonl", "unanswered.jsonl", "held_out.jsonl", "policies/", "verified.jsonl", "sets/", "bench/",
+          "reject/", "sft/", "rl/", "downstream/", "report.html", "report.json", "judges.svg", "demo.json")
 
 
 def run(sizes: chain.Sizes, workdir: pathlib.Path) -> dict:
@@ -134,7 +136,7 @@ def _interval(estimate: dict, sign: str) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`libra demo`; see the module's docstring."""
-    return entry.main(run, Config(), argv)
+    return entry.main(run, Config(), argv, writes=WRITES)
 
 
 if __name__ == "__main__":

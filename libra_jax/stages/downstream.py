@@ -90,12 +90,19 @@ def pairs(examples: Sequence[JudgingExample], judgements: Iterable[Judgement]) -
     return result
 
 
+def check(config: Config) -> None:
+    """ValueError for a path that is missing, or a judge that cannot be."""
+    runs.need(config, "problems", "rollouts")
+    if config.by == "judge":
+        judge.check(dataclasses.replace(config.judge, examples="examples.jsonl"))
+
+
 def run(config: Config, workdir: pathlib.Path) -> dict:
     """Writes examples.jsonl, judgements.jsonl (which resumes) and pairs.jsonl to `workdir`; returns counts.
 
     ValueError for a rollout of an unknown problem, or where the verifier shall decide a problem without an answer.
     """
-    runs.need(config, "problems", "rollouts")
+    check(config)
     problems = {problem.id: problem for problem in records.read(config.problems, Problem)}
     examples = unlabelled(problems, records.read(config.rollouts, Rollout))
     runs.write(workdir / "examples.jsonl", examples)
@@ -139,7 +146,7 @@ def _verified(config: Config, workdir: pathlib.Path, problems: Mapping[str, Prob
 
 def main(argv=None) -> int:
     """`libra downstream`; see the module's docstring."""
-    return entry.main(run, Config(), argv)
+    return entry.main(run, Config(), argv, check=check, writes=("examples.jsonl", "judgements.jsonl", "pairs.jsonl"))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from typing import Annotated, Literal
 
 from libra_jax import config as configs
 from libra_jax import records, runs
-from libra_jax.command import entry
+from libra_jax.command import entry, lengths
 from libra_jax.judges import baselines, model, scores, tally
 from libra_jax.judges import endpoint as endpoints
 from libra_jax.judges.protocol import Judge
@@ -47,7 +47,8 @@ class Config:
         "endpoint".
       checkpoint: folder in Hugging Face format, with its tokenizer; this and what follows is for "model" alone.
       thinking: without, the judge gets an empty thought and gives its verdict at once.
-      mesh, compute_dtype: as in the rollout stage.
+      mesh: over all devices of all hosts; by default each device holds a copy of the model. `tensor`, `fsdp`: parts.
+      compute_dtype: of the model's parameters and computation.
       sampling: how to draw; `num_samples` votes an example.
       probability: whether a judgement's score is P(correct) at its verdict (judges/verdict_probability.py); for "model"
         (an endpoint's is --config.endpoint.logprobs).
@@ -70,6 +71,42 @@ class Config:
     enough: int = 0
 
 
+def check(config: Config) -> None:
+    """ValueError for a path that is missing, or settings that do not go together."""
+    runs.need(config, "examples", *{"model": ["checkpoint"], "scores": ["scores"]}.get(config.judge, []))
+    check_settings(config)
+
+
+def check_settings(config: Config) -> None:
+    """ValueError for settings of a judge that do not go together, or a template or an endpoint that is none."""
+    if config.enough < 0 or (config.enough and config.judge != "model"):
+        raise ValueError(f"enough={config.enough} with judge={config.judge!r}: expected 0, or a count for judge=model")
+    if config.probability and config.judge != "model":
+        raise ValueError(f"probability=True with judge={config.judge!r}: it is for judge=model; an endpoint's is "
+                         "--config.endpoint.logprobs=true")
+    if config.judge == "endpoint":
+        if (config.thinking, config.sampling) != (Config().thinking, Config().sampling):
+            raise ValueError("--config.thinking and .sampling are for judge=model; how an endpoint draws is set by "
+                             "--config.endpoint.num_samples, .max_tokens and their neighbours, its thinking by .extra")
+        endpoints.load(config.endpoint, config.name, load_template(config.template))
+    if config.judge == "model":
+        load_template(config.template)
+
+
+def writes(config: Config) -> tuple[str, ...]:
+    """The files that `run` makes."""
+    return ("judgements.jsonl", "summary.json", *(["requests.jsonl"] if config.judge == "endpoint" else []))
+
+
+def look(config: Config) -> list[str]:
+    """For --dry_run: the devices, and the lengths of the first prompts. ValueError for what does not fit."""
+    if config.judge != "model":
+        return []
+    return [lengths.devices(config.mesh), lengths.prompts(
+        config, JudgingExample, config.examples, new_tokens=config.sampling.max_new_tokens,
+        ask=lambda template, each: template.judging(each.question, each.response, thinking=config.thinking))]
+
+
 def run(config: Config, workdir: pathlib.Path) -> dict:
     """Writes judgements.jsonl to `workdir`, and summary.json: counts by verdict, for an endpoint also tokens and cost.
 
@@ -89,7 +126,7 @@ def judge_file(config: Config, workdir: pathlib.Path) -> tuple[list[JudgingExamp
     Returns the examples, all their judgements, and counts. Several processes judge together: each has all judgements,
     and the first one writes.
     """
-    runs.need(config, "examples", *{"model": ["checkpoint"], "scores": ["scores"]}.get(config.judge, []))
+    check(config)
     examples, broken = runs.read(config.examples, JudgingExample, workdir)
     given, calibration = [], examples
     if config.judge == "scores":
@@ -131,17 +168,10 @@ def make(config: Config, *, given: Sequence[Score] = (), calibration: Sequence[J
          log: pathlib.Path | None = None) -> Judge:
     """The judge that `config` names; of "scores" with what its files hold, of "endpoint" with the file `log` where its
     requests are written down, so that none is sent twice. ValueError or FileNotFoundError when it cannot be loaded."""
-    if config.enough < 0 or (config.enough and config.judge != "model"):
-        raise ValueError(f"enough={config.enough} with judge={config.judge!r}: expected 0, or a count for judge=model")
-    if config.probability and config.judge != "model":
-        raise ValueError(f"probability=True with judge={config.judge!r}: it is for judge=model; an endpoint's is "
-                         "--config.endpoint.logprobs=true")
+    check_settings(config)
     if config.judge == "scores":
         return scores.load(given, calibration, name=config.name or "scores")
     if config.judge == "endpoint":
-        if (config.thinking, config.sampling) != (Config().thinking, Config().sampling):
-            raise ValueError("--config.thinking and .sampling are for judge=model; how an endpoint draws is set by "
-                             "--config.endpoint.num_samples, .max_tokens and their neighbours, its thinking by .extra")
         return endpoints.load(config.endpoint, config.name or config.endpoint.model, load_template(config.template),
                               log=log)
     if config.judge != "model":
@@ -157,7 +187,7 @@ def make(config: Config, *, given: Sequence[Score] = (), calibration: Sequence[J
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`libra judge`; see the module's docstring."""
-    return entry.main(run, Config(), argv)
+    return entry.main(run, Config(), argv, check=check, writes=writes, look=look)
 
 
 if __name__ == "__main__":

@@ -35,9 +35,20 @@ PATTERN = r"\p{N}| ?\p{L}+| ?[^\s\p{L}\p{N}]|\s"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-    """What the miniature is and how it learns. `judging_slip`: share of wrong steps in the solutions that it judges;
-    `unthinking`: share of judgements with an empty thought; `prompt_weight`: of the loss on the tokens that it is asked
-    with, from which it learns to copy."""
+    """What the miniature is and how it learns.
+
+    Attributes:
+      habits: the failings in the texts that it learns from.
+      judging_slip: share of wrong steps in the solutions that it judges.
+      unthinking: share of judgements with an empty thought.
+      prompt_weight: of the loss on the tokens that it is asked with, from which it learns to copy.
+      vocab_size: largest number of tokens.
+      num_layers, model_size, num_heads, num_kv_heads, head_size, feedforward_size: the architecture's sizes.
+      batch_size: conversations a step.
+      num_steps: steps of training.
+      learning_rate: the peak.
+      seed: of the texts, their order and the first parameters.
+    """
 
     habits: arithmetic.Habits = arithmetic.Habits()
     judging_slip: float = 0.22
@@ -163,7 +174,7 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
 
 def main(argv=None) -> int:
     """`libra miniature`; see the module's docstring."""
-    return entry.main(run, Config(), argv)
+    return entry.main(run, Config(), argv, writes=("checkpoint/",))
 
 
 if __name__ == "__main__":

@@ -217,6 +217,15 @@ TABLES: Mapping[str, Make] = {
 }
 
 
+def writes(config: Config) -> tuple[str, ...]:
+    """The files and folders that `run` makes."""
+    return (*(f"seed_{seed}/" for seed in config.seeds), f"{_stem(config)}.html", f"{_stem(config)}.json")
+
+
+def _stem(config: Config) -> str:
+    return config.tables[0] if len(config.tables) == 1 else "paper"
+
+
 def run(config: Config, workdir: pathlib.Path) -> dict:
     """Makes the tables in `workdir`; returns what NAME.json holds. ValueError for settings that cannot be."""
     check(config)
@@ -237,7 +246,7 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
             shown += page.curves(part.title, image)
             records.write_text(workdir / f"{name}.svg", plots.svg(image).decode())
         sections.append((part.title, shown))
-    stem = names[0] if len(names) == 1 else "paper"
+    stem = _stem(config)
     records.write_json(workdir / f"{stem}.json", found)
     records.write_text(workdir / f"{stem}.html", page.assemble("The paper's claims in miniature", sections))
     print(claims.text(list(parts.values())))
@@ -282,7 +291,7 @@ def _path(name: str) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`libra paper`; see the module's docstring."""
-    return entry.main(run, Config(), argv)
+    return entry.main(run, Config(), argv, check=check, writes=writes)
 
 
 if __name__ == "__main__":

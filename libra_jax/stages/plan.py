@@ -57,7 +57,8 @@ _REMEDIES = {
 class Config:
     """Attributes:
     model: a name in model/published.py, or a folder with a config.json (weights are not read).
-    topology: such as v5p:4x4x4, v6e:8x8, v5e:16x16, v4:4x4x4, tpu7x:4x4x4. slices: so many of them, over the network.
+    topology: such as v5p:4x4x4, v6e:8x8, v5e:16x16, v4:4x4x4, tpu7x:4x4x4.
+    slices: so many of them, over the network.
     programs: of sft (its step), rl (its step), score (reference and old log-probabilities), and RL's sampling: prefill
       (a chunk of prompts), decode.
     sft, rl: the configs of these stages; sampling is planned on rl's sampling_mesh and sampling_devices.
@@ -114,11 +115,16 @@ class Row:
     collectives: tuple[hlo.Collective, ...]
 
 
+def check_config(config: Config) -> None:
+    """ValueError for programs or a model that are none."""
+    if set(config.programs) - set(PROGRAMS) or not config.programs:
+        raise ValueError(f"programs={','.join(config.programs)!r}: expected some of {', '.join(PROGRAMS)}")
+    find_model(config.model)
+
+
 def run(config: Config, workdir: pathlib.Path) -> dict:
     """Writes plan.md and plan.json to `workdir` and prints the table; returns the plan. ValueError for bad settings."""
-    unknown = sorted(set(config.programs) - set(PROGRAMS))
-    if unknown or not config.programs:
-        raise ValueError(f"programs={','.join(config.programs)!r}: expected some of {', '.join(PROGRAMS)}")
+    check_config(config)
     chip, devices = topologies.chip(config.topology), topologies.devices(config.topology, config.slices)
     shape = find_model(config.model)
     rows = []
@@ -331,7 +337,7 @@ def _laid(leaf: jax.ShapeDtypeStruct, layout: jax.sharding.Sharding) -> jax.Shap
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`libra plan`; see the module's docstring."""
-    return entry.main(run, Config(), argv)
+    return entry.main(run, Config(), argv, check=check_config, writes=("plan.md", "plan.json"))
 
 
 if __name__ == "__main__":

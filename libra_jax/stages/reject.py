@@ -28,7 +28,11 @@ class Config:
 
     Attributes:
       examples: JSON lines of JudgingExample, with labels.
-      checkpoint, template, name, mesh, compute_dtype: as in the judge stage.
+      checkpoint: the judge; folder in Hugging Face format, with its tokenizer.
+      template: a name in judging/prompt.py, or a .py file with TEMPLATE (your own trusted code).
+      name: the name that judgements carry; default: the checkpoint's folder name.
+      mesh: over all devices of all hosts; by default each device holds a copy of the model. `tensor`, `fsdp`: parts.
+      compute_dtype: of the model's parameters and computation.
       sampling: how to draw; `num_samples` judgements an example.
       enough: 0 draws them all; else an example's judgements after its `enough`-th right one are not drawn, as if they
         were drawn one after another. It saves most of the work where judgements are long and mostly right; what counts
@@ -47,16 +51,26 @@ class Config:
     rejection: rejection.RejectionConfig = rejection.RejectionConfig()
 
 
+def judging(config: Config) -> judge.Config:
+    """The same as the judge stage has it."""
+    return judge.Config(examples=config.examples, checkpoint=config.checkpoint, template=config.template,
+                        name=config.name, mesh=config.mesh, compute_dtype=config.compute_dtype,
+                        sampling=config.sampling, enough=config.enough)
+
+
+def check(config: Config) -> None:
+    """ValueError for a path that is missing, or settings that cannot be."""
+    judge.check(judging(config))
+    rejection.check(config.rejection)
+
+
 def run(config: Config, workdir: pathlib.Path) -> dict:
     """Writes judgements.jsonl, rejection.json and, last, kept.jsonl to `workdir`; returns the counts.
 
     Another `rejection` over the same judgements needs no new ones: only the fields that they depend on must stay.
     Errors as in the judge stage.
     """
-    judging = judge.Config(examples=config.examples, checkpoint=config.checkpoint, template=config.template,
-                           name=config.name, mesh=config.mesh, compute_dtype=config.compute_dtype,
-                           sampling=config.sampling, enough=config.enough)
-    examples, judgements, summary = judge.judge_file(judging, workdir)
+    examples, judgements, summary = judge.judge_file(judging(config), workdir)
     kept, stats = rejection.select(examples, judgements, config.rejection)
     counts = dataclasses.asdict(stats) | {"never_right": list(stats.never_right)}
     if runs.is_first():
@@ -70,7 +84,8 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`libra reject`; see the module's docstring."""
-    return entry.main(run, Config(), argv)
+    return entry.main(run, Config(), argv, check=check, writes=("judgements.jsonl", "kept.jsonl", "rejection.json"),
+                      look=lambda config: judge.look(judging(config)))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ import jax
 
 from libra_jax import config as configs
 from libra_jax import runs
-from libra_jax.command import entry
+from libra_jax.command import entry, lengths
 from libra_jax.judges.model import ModelJudge, ModelJudgeConfig
 from libra_jax.judging import curriculum
 from libra_jax.judging import reward as rewards
@@ -44,7 +44,17 @@ from libra_jax.train.optimizer import OptimizerConfig
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GrpoConfig:
-    """The objective (objectives/grpo.py); `length_expected` and `length_maximum` in tokens (judging/reward.py)."""
+    """The objective (objectives/grpo.py).
+
+    Attributes:
+      normalise: advantages are rewards minus their group's mean, divided by its standard deviation (std) or not (mean).
+      clip_low: the ratio of new to old probabilities counts down to 1 - clip_low.
+      clip_high: the ratio counts up to 1 + clip_high.
+      kl_weight: of the divergence from the first parameters; 0: none, and they are not kept.
+      importance_cap: largest weight for the difference between sampler and trainer.
+      length_expected: tokens up to which length costs nothing (judging/reward.py).
+      length_maximum: tokens from which on length costs 1.
+    """
 
     normalise: Literal["std", "mean"] = "std"
     clip_low: float = 0.2
@@ -63,13 +73,15 @@ class Config:
     judgements: "" for all examples; else JSON lines of Judgement, several an example by the judge that is to learn (as
       `libra reject` and `libra judge` write them): their pass rates choose examples, as `curriculum` says, and order
       them. (Easy first, an epoch passes over the examples that wait for redraws which no step needed.)
+    curriculum: which examples the pass rates choose, and in which order.
     ranking: JSON lines of RankingExample, as `libra curate` makes them; empty: none.
     problems: JSON lines of Problem, with answers, to solve; empty: none.
     weights: of judging, ranking and problems: their shares of the groups, of those three that have a file.
     timeout: seconds after which an answer to a problem is undecided.
     template: a name in judging/prompt.py.
     prompt_length: longer prompts are left out and counted.
-    groups: groups a step. redraws: how often a step draws again while groups of equal rewards leave gaps.
+    groups: groups a step.
+    redraws: how often a step draws again while groups of equal rewards leave gaps.
     updates: optimizer steps for each draw; more than one makes the data off-policy, which the clips bound.
     sampling: `num_samples` is the group's size; the seed is the train seed's. The objective's log-probabilities are
       taken at its temperature; filters (top_k, top_p) would sample from another policy and are refused.
@@ -81,6 +93,8 @@ class Config:
     held_out: JSON lines of labelled JudgingExample of other problems, judged while the run goes on; "": none.
     watch: when that is, and what else can be seen of the run (stages/watches.py).
     sampling_devices: with `overlap`, so many devices draw and the others train; 0: the one device does both.
+    grpo: the objective.
+    train: how long, on which mesh, and with which optimizer (train/run.py).
     """
 
     checkpoint: Annotated[str, configs.Checkpoint()] = ""
@@ -106,9 +120,27 @@ class Config:
     train: training.TrainConfig = training.TrainConfig(optimizer=OptimizerConfig(learning_rate=1e-6))
 
 
+def check_config(config: Config) -> None:
+    """ValueError for a path that is missing, a template that is none, or settings that cannot be on these devices."""
+    runs.need(config, "checkpoint", *([] if config.ranking or config.problems else ["examples"]))
+    load_template(config.template)
+    check(config, devices(config, jax.devices())[0])
+
+
+def look(config: Config) -> list[str]:
+    """For --dry_run: the devices, and the lengths of the first prompts of judging. ValueError for what does not fit."""
+    said = [lengths.devices(config.train.mesh)]
+    if config.examples:
+        said.append(lengths.prompts(
+            config, JudgingExample, config.examples, new_tokens=config.sampling.max_new_tokens,
+            longest=config.prompt_length, limit="prompt_length",
+            ask=lambda template, each: template.judging(each.question, each.response)))
+    return said
+
+
 def run(config: Config, workdir: pathlib.Path) -> dict:
     """Trains and exports to `workdir`/export; returns the last metrics. ValueError for unlabelled examples."""
-    runs.need(config, "checkpoint", *([] if config.ranking or config.problems else ["examples"]))
+    check_config(config)
     words, template = tokenizers.load(config.checkpoint), load_template(config.template)
     # The judge's own prompt and reading of its tokens, so that training rewards what the bench measures.
     reader = ModelJudge(config=ModelJudgeConfig(), model_config=None, params=None, tokenizer=words, template=template)
@@ -158,7 +190,9 @@ def train_mixture(config: Config, kinds: mixture.Mixture, stop_ids: Sequence[int
                   watch_every: int = 0, show: drawing.Show | None = None) -> dict[str, Any]:
     """As `train`, on prompts of one or several kinds."""
     train_devices, sampling_devices = devices(config, jax.devices())
-    check(config, kinds.prompts, train_devices)
+    if not kinds.prompts:
+        raise ValueError(f"no prompt of at most prompt_length={config.prompt_length} tokens; raise it, or give some")
+    check(config, train_devices)
     score = functools.partial(scorer, config)
     with contextlib.closing(drawing.Drawer(config, kinds, stop_ids, score, sampling_devices, show)) as drawer:
         return training.fit(config, objective(config), drawer.batch_at, label, workdir, inputs=inputs,
@@ -223,18 +257,16 @@ def scorer(config: Config, model: ModelConfig, mesh: jax.sharding.Mesh) -> Calla
     return jax.jit(score, out_shardings=layout)
 
 
-def check(config: Config, prompts: Sequence[Sequence[int]], train_devices: Sequence[jax.Device]) -> None:
+def check(config: Config, train_devices: Sequence[jax.Device]) -> None:
     """ValueError for settings with which GRPO cannot learn or run; the message names the remedy."""
     sampling = config.sampling
-    if not prompts:
-        raise ValueError(f"no prompt of at most prompt_length={config.prompt_length} tokens; raise it, or give some")
     if sampling.temperature <= 0 or sampling.top_k or sampling.top_p != 1.0 or sampling.num_samples < 2:
         raise ValueError(f"sampling.temperature={sampling.temperature}, top_k={sampling.top_k}, "
                          f"top_p={sampling.top_p}, num_samples={sampling.num_samples}: RL needs a temperature above 0, "
                          "no filters (top_k=0, top_p=1) and groups of at least 2 samples")
     rewards.length_term(0, config.grpo.length_expected, config.grpo.length_maximum)
-    training.check_rows(config.groups * sampling.num_samples, config.train, "groups * sampling.num_samples",
-                        updates=config.updates, devices=train_devices)
+    training.check(config.groups * sampling.num_samples, config.train, "groups * sampling.num_samples",
+                   updates=config.updates, devices=train_devices)
 
 
 def _logprobs(model: ModelConfig, params: Any, batch: dict, temperature: float, chunk: int) -> jax.Array:
@@ -245,7 +277,7 @@ def _logprobs(model: ModelConfig, params: Any, batch: dict, temperature: float, 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`libra rl`; see the module's docstring."""
-    return entry.main(run, Config(), argv)
+    return entry.main(run, Config(), argv, check=check_config, look=look, writes=training.WRITES)
 
 
 if __name__ == "__main__":

@@ -61,6 +61,11 @@ class Config:
     judge: judge.Config = judge.Config()
 
 
+def writes(config: Config) -> tuple[str, ...]:
+    """The files and folders that `run` makes."""
+    return (*(f"round_{number}/" for number in range(config.rounds + 1)), "bench/", "rounds.json")
+
+
 def run(config: Config, workdir: pathlib.Path) -> dict:
     """Runs the rounds in `workdir`; returns what rounds.json holds: a row a round, and the ids never right in any.
 
@@ -117,7 +122,7 @@ def check(config: Config) -> None:
     # Before hours of judging: what SFT would refuse after them.
     training.check_rows(config.sft.batch_size, config.sft.train, "sft.batch_size")
     optimizers.make(config.sft.train.optimizer, config.sft.train.num_steps)
-    rejection.check(config.reject.rejection)
+    reject.check(_rejecting(config, 1, config.checkpoint))
 
 
 def table(result: dict[str, Any]) -> report.Table:
@@ -185,7 +190,8 @@ def _say(what: str) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`libra rounds`; see the module's docstring."""
-    return entry.main(run, Config(), argv)
+    return entry.main(run, Config(), argv, check=check, writes=writes,
+                      look=lambda config: judge.look(reject.judging(_rejecting(config, 1, config.checkpoint))))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,8 @@ from typing import Annotated, Literal
 
 from libra_jax import config as configs
 from libra_jax import records, runs
-from libra_jax.command import entry
+from libra_jax.command import entry, lengths
+from libra_jax.judging.prompt import load_template
 from libra_jax.parallel import mesh as meshes
 from libra_jax.sampling import engine
 from libra_jax.serving import http
@@ -42,7 +43,10 @@ class Config:
     Attributes:
       checkpoint: folder in Hugging Face format, with its tokenizer.
       name: the model's name in requests and answers; default: the checkpoint's folder name.
-      template, thinking, mesh, compute_dtype: as in the judge stage.
+      template: a name in judging/prompt.py, or a .py file with TEMPLATE (your own trusted code).
+      thinking: without, the judge gets an empty thought and gives its verdict at once.
+      mesh: over all devices of all hosts; by default each device holds a copy of the model. `tensor`, `fsdp`: parts.
+      compute_dtype: of the model's parameters and computation.
       sampling: how requests are drawn that do not say it; `max_new_tokens` is the most that any may ask for,
         `batch_size` the rows that draw at once. top_p and top_k are the same for all.
       host, port: where to listen; port 0: one that is free. Beside 127.0.0.1 others reach it: use a token, and TLS in
@@ -68,6 +72,18 @@ class Config:
     limits: LimitsConfig = LimitsConfig()
 
 
+def check(config: Config) -> None:
+    """ValueError for a path that is missing, a template that is none, or a token that is none."""
+    runs.need(config, "checkpoint")
+    load_template(config.template)
+    token(config)
+
+
+def look(config: Config) -> list[str]:
+    """For --dry_run: the devices. ValueError where they are not what the mesh wants."""
+    return [lengths.devices(config.mesh)]
+
+
 def run(config: Config, workdir: pathlib.Path) -> None:
     """Serves until SIGTERM or SIGINT. ValueError for what cannot be loaded, OSError where it cannot listen."""
     asyncio.run(serve(config, workdir))
@@ -75,7 +91,7 @@ def run(config: Config, workdir: pathlib.Path) -> None:
 
 async def serve(config: Config, workdir: pathlib.Path) -> None:
     """As `run`, in a running event loop."""
-    runs.need(config, "checkpoint")
+    check(config)
     with contextlib.closing(http.bind(config.host, config.port)) as bound:  # before minutes of loading
         service, stop = make(config), asyncio.Event()
         with _signals(stop):
@@ -151,7 +167,7 @@ def _is_local(host: str) -> bool:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`libra serve`; see the module's docstring."""
-    return entry.main(run, Config(), argv)
+    return entry.main(run, Config(), argv, check=check, writes=(_NOTE,), look=look)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from typing import Annotated, Literal
 
 from libra_jax import config as configs
 from libra_jax import records, runs
-from libra_jax.command import entry
+from libra_jax.command import dry, entry
 from libra_jax.records import (
     HumanLabel,
     Judgement,
@@ -117,6 +117,25 @@ class Published:
     scores: tuple[float, ...] = ()
 
 
+def check(config: Config) -> None:
+    """ValueError for a path that is missing."""
+    runs.need(config, "rollouts", *(["problems"] if config.format == "records" else []))
+
+
+def writes(config: Config) -> tuple[str, ...]:
+    """The files that `run` makes."""
+    published = () if config.format == "records" else ("problems.jsonl", "disagreements.jsonl")
+    findings = () if config.checklist.plain else ("findings.jsonl",)
+    return ("verified.jsonl", "undecided.jsonl", "summary.json", *published, *findings)
+
+
+def look(config: Config) -> list[str]:
+    """For --dry_run: the first rollouts, where they are records. ValueError for what is none."""
+    if config.format != "records":
+        return []
+    return [f"rollouts: {dry.file('rollouts', config.rollouts, configs.File(Rollout))}"]
+
+
 def run(config: Config, workdir: pathlib.Path) -> dict:
     """Writes the decisions to `workdir`; returns counts, and the agreement with published labels.
 
@@ -125,7 +144,7 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
     rollouts that are not there are counted and go to human.unknown.jsonl. Raises ValueError for a missing path in the
     config, or when what an earlier, killed run left is of another config or input.
     """
-    runs.need(config, "rollouts", *(["problems"] if config.format == "records" else []))
+    check(config)
     workdir.mkdir(parents=True, exist_ok=True)
     rejected: list[str] = []
     published = None
@@ -342,7 +361,7 @@ def _lines(path: str) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`libra verify`; see the module's docstring."""
-    return entry.main(run, Config(), argv)
+    return entry.main(run, Config(), argv, check=check, writes=writes, look=look)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from jax.experimental import multihost_utils
 
 
 class Preempted(SystemExit):
-    """The run was asked to stop, and has saved; the process ends with status 143 (128 + SIGTERM) if nothing catches it."""
+    """The run was asked to stop, and has saved. Where nothing catches it, the process ends with 143, 128 + SIGTERM."""
 
     def __init__(self):
         super().__init__(143)
