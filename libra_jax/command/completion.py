@@ -89,7 +89,7 @@ def answers(words: Sequence[str], stages: Sequence[str], folder: pathlib.Path = 
     if before[-1] == "--config" or current.startswith("--config="):
         return [FILES]
     every = fields(before[0], folder)
-    if before[-1].removeprefix("--config.") in every and "=" not in before[-1]:
+    if before[-1].startswith("--config.") and before[-1].removeprefix("--config.") in every:
         return _values(every[before[-1].removeprefix("--config.")], current, "")
     name, equals, value = current.partition("=")
     if equals:
@@ -99,7 +99,7 @@ def answers(words: Sequence[str], stages: Sequence[str], folder: pathlib.Path = 
         return _level([f"--config.{each}" for each in every], current)
     if current.startswith("-"):
         return _begin(current, [*FLAGS, "--config."])
-    return _begin(current, ["compare"]) + [FILES] if before == ["bench"] else [FILES]
+    return [*_begin(current, ["compare"] if before == ["bench"] else []), FILES]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

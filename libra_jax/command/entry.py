@@ -28,7 +28,8 @@ def main(run: Callable[[Any, pathlib.Path], Any], default: Any, argv: Sequence[s
     `check(config)` raises ValueError for settings that `run` would refuse, `writes` are the names of what it makes in
     its workdir, and `look(config)` says more of the inputs for --dry_run (command/dry.py).
     The status is DONE; MISTAKE for what the user can mend, told in one line, with a traceback where --debug is given;
-    BUG for any other exception, with its traceback; INTERRUPTED or TERMINATED by a signal. The workdir has log.txt
+    BUG for any other exception, with its traceback; INTERRUPTED or TERMINATED by a signal; a reader of the output that goes away is
+    a BrokenPipeError, which stages/cli.py ends quietly. The workdir has log.txt
     (command/log.py), and run_config.json: the config of the first run there and then of the last that succeeded.
     """
     argv = list(sys.argv if argv is None else argv)
@@ -55,6 +56,8 @@ def main(run: Callable[[Any, pathlib.Path], Any], default: Any, argv: Sequence[s
                 written.tell(name, workdir, start)
             log.note(f"ended with status {status} after {time.time() - start:.1f} s")
             return status
+    except BrokenPipeError:
+        raise
     except (ValueError, OSError) as error:  # the folder itself, or who else is in it
         print(f"error: {errors.told(error, config)}", file=sys.stderr)
         return MISTAKE
@@ -96,6 +99,8 @@ def _guarded(run: Callable, config: Any, workdir: pathlib.Path, debug: bool) -> 
         if stop.code != TERMINATED:
             raise
         return TERMINATED  # training has saved, and said so
+    except BrokenPipeError:
+        raise
     except Exception as error:
         return _failed(error, config, debug)
 

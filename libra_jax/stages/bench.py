@@ -1,4 +1,4 @@
-"""Measures judges on examples whose labels are known: Judgement files -> report.html, report.json and a table.
+"""Measures judges on examples with known labels: Judgement files -> report.html, report.json and a table.
 
     libra bench --workdir=DIR --config.examples=bench.jsonl --config.judgements=A/judgements.jsonl,B/judgements.jsonl
     libra bench --workdir=DIR --config.suite=libra_bench --config.examples=hf://datasets/meituan/Libra-Bench@main

@@ -1,4 +1,4 @@
-r"""Best of n: how often the response that a judge picks out of n is right, beside chance, a vote and the verifier.
+r"""Best of n: how often the response that a judge picks is right, beside chance, a vote and the verifier.
 
     libra best_of --workdir=DIR --config.problems=problems.jsonl --config.rollouts=verified.jsonl
     libra judge --workdir=DIR/judge --config.examples=DIR/examples.jsonl --config.checkpoint=FOLDER

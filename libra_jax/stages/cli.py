@@ -10,11 +10,11 @@ from __future__ import annotations
 import ast
 import difflib
 import importlib
+import os
 import pathlib
 import platform
 import re
 import sys
-import textwrap
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 
@@ -31,10 +31,10 @@ GROUPS = {
     "models and machines": ("plan", "convert", "miniature"),
 }
 _MORE = """\
-libra STAGE --help      explains a stage and each of its fields
-libra STAGE ... --dry_run   looks at everything and writes nothing
-libra --version
-libra --completion bash     a script for the shell (or zsh): eval "$(libra --completion bash)"
+libra STAGE --help          explains a stage, and each of its fields
+libra STAGE ... --dry_run   looks at fields, inputs and devices, and writes nothing
+libra --version             says which versions are here
+libra --completion bash     prints what completes all of this in bash, or zsh: eval "$(libra --completion bash)"
 
 --distributed joins the processes that start the same command on every host into one JAX run.
 On a TPU pod, under SLURM, MPI or Kubernetes they find each other. Elsewhere give, on each host:
@@ -67,9 +67,7 @@ def usage(found: Mapping[str, str]) -> str:
         there = [name for name in names if name in found]
         if there:
             lines += ["", f"{heading}:"]
-            lines += [line for name in there for line in textwrap.wrap(
-                found[name], 110, initial_indent=f"  {name:<{width}}  ", subsequent_indent=" " * (width + 4),
-                break_on_hyphens=False)]
+            lines += [f"  {name:<{width}}  {found[name]}" for name in there]
     return "\n".join([*lines, "", _MORE])
 
 
@@ -111,7 +109,16 @@ def join(where: str, *, patience: int = 100) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the stage that argv names with the flags behind it; returns its exit status, or 2 for no such stage."""
-    argv = list(sys.argv if argv is None else argv)
+    try:
+        status = _main(list(sys.argv if argv is None else argv))
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # whoever read the output, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141  # 128 + SIGPIPE
+
+
+def _main(argv: list[str]) -> int:
     if argv[1:2] and argv[1].partition("=")[0] in ("--version", "--completion", "--complete"):
         return _about(argv[1:])
     flag = next((word for word in argv[1:2] if word.partition("=")[0] == "--distributed"), "")

@@ -1,4 +1,4 @@
-"""The whole method in miniature, on two CPU cores in minutes: from problems to a trained, measured judge and policy.
+"""The whole method in miniature, on two CPU cores: from problems to a trained, measured judge and policy.
 
     libra demo --workdir=runs/demo
 

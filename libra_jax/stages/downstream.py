@@ -1,4 +1,4 @@
-r"""Orders responses to problems without answers by a judge: rollouts -> judgements -> preference pairs for `libra dpo`.
+r"""Orders responses to problems without answers by a judge: Rollout -> PreferencePair, for `libra dpo`.
 
     libra downstream --workdir=DIR --config.problems=problems.jsonl --config.rollouts=rollouts.jsonl \
         --config.judge.checkpoint=FOLDER

@@ -1,4 +1,4 @@
-"""Direct preference optimisation of a policy on pairs that a judge ordered: checkpoint + PreferencePair -> checkpoint.
+"""DPO of a policy on pairs of responses that a judge ordered: checkpoint + PreferencePair -> checkpoint.
 
     libra dpo --workdir=DIR --config.checkpoint=FOLDER --config.pairs=pairs.jsonl
 

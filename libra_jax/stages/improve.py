@@ -1,4 +1,4 @@
-r"""Reinforces a policy on problems without answers, with a judge's score as the reward: checkpoint -> checkpoint.
+r"""Reinforces a policy on problems without answers by a judge's score: checkpoint + Problem -> checkpoint.
 
     libra improve --workdir=DIR --config.problems=problems.jsonl --config.rl.checkpoint=POLICY \
         --config.judge.checkpoint=JUDGE

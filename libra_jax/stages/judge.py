@@ -1,4 +1,4 @@
-r"""Judges responses by a checkpoint, an endpoint, a file of scores or a baseline: JudgingExample -> Judgement.
+r"""Judges responses by a checkpoint, endpoint, file of scores or baseline: JudgingExample -> Judgement.
 
     libra judge --workdir=DIR --config.examples=bench.jsonl --config.checkpoint=FOLDER
     libra judge --workdir=DIR --config.examples=bench.jsonl --config.judge=majority_answer

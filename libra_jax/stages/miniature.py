@@ -1,4 +1,4 @@
-"""Makes the miniature: a tiny Qwen3-architecture checkpoint trained from nothing on generated arithmetic, with errors.
+"""Makes the miniature: a tiny Qwen3-like checkpoint, trained from nothing on arithmetic with errors.
 
 The checkpoint that lies in libra_jax/miniature/checkpoint was made by `libra miniature --workdir=DIR` with the
 defaults below (see its config.json for the architecture).

@@ -1,4 +1,4 @@
-"""Whether a run fits a TPU, and what it sends between chips: every program compiled for it, on a machine without one.
+"""Whether a run fits a TPU, and what it sends between chips: its programs, compiled without a TPU.
 
     libra plan --workdir=DIR --config.model=Qwen/Qwen3-8B --config.topology=v6e:8x8
     libra plan --workdir=DIR --config=configs/libra_rm_8b.py --config.topology=v5e:8x8 --config.programs=rl,decode

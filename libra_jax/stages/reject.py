@@ -1,4 +1,4 @@
-"""Rejection sampling: a checkpoint judges labelled examples, and the judgements worth training on are kept for SFT.
+"""Rejection sampling: a checkpoint judges labelled examples; what is worth training on is kept for SFT.
 
     libra reject --workdir=DIR --config.examples=train.jsonl --config.checkpoint=FOLDER
 

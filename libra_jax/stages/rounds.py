@@ -1,4 +1,4 @@
-r"""Rejection sampling in rounds: judge, keep, fine-tune, and again with the better judge, measured after each.
+r"""Rejection sampling in rounds: judge, keep, fine-tune, measure, and again with the better judge.
 
     libra rounds --workdir=DIR --config.checkpoint=FOLDER --config.examples=train.jsonl --config.bench=bench.jsonl \
         --config.rounds=3
