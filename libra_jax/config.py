@@ -42,27 +42,29 @@ class Checkpoint:
     tokenizer: bool = True
 
 
-def override(config: C, path: str, text: str) -> C:
+def override(config: C, path: str, text: str, *, group: str = "") -> C:
     """Returns `config` with the field at dotted `path` read from `text` as the field's own type.
 
-    Tuples are comma-separated. Raises ConfigError for an unknown field (naming the nearest) or an unreadable value.
+    Tuples are comma-separated. Raises ConfigError for an unknown field (naming the nearest) or an unreadable value;
+    `group` is where `config` stands in the one that is told of, such as "judge.".
     """
     name, _, rest = path.partition(".")
     fields = {field.name: field for field in dataclasses.fields(config)}
     if name not in fields:
         every = field_paths(config)
         near = difflib.get_close_matches(path, every, 1, 0.4) or difflib.get_close_matches(name, list(fields), 1, 0)
-        raise ConfigError(f"{type(config).__name__} has no field {path!r}; the nearest is {near[0]!r}")
+        raise ConfigError(f"--config.{group}{path}: there is no such field; the nearest is "
+                          f"--config.{group}{near[0]}")
     value = getattr(config, name)
     if rest:
         if not dataclasses.is_dataclass(value):
-            raise ConfigError(f"{name!r} is a plain value; it has no field {rest!r}")
-        return dataclasses.replace(config, **{name: override(value, rest, text)})
+            raise ConfigError(f"--config.{group}{path}: {name!r} is a plain value; it has no field {rest!r}")
+        return dataclasses.replace(config, **{name: override(value, rest, text, group=f"{group}{name}.")})
     if dataclasses.is_dataclass(value):
         inner = ", ".join(field.name for field in dataclasses.fields(value))
-        raise ConfigError(f"{path!r} is a group; override one of its fields: {inner}")
+        raise ConfigError(f"--config.{group}{path}={text} is a group; give one of its fields: {inner}")
     hint = typing.get_type_hints(type(config))[name]
-    return dataclasses.replace(config, **{name: _read(hint, text, path)})
+    return dataclasses.replace(config, **{name: _read(hint, text, group + path)})
 
 
 def field_paths(config: Any, prefix: str = "") -> list[str]:
@@ -96,22 +98,32 @@ def to_json(config: Any) -> str:
 def load(path: str, cls: type[C]) -> C:
     """Runs `get_config()` of a configs/*.py file (your own trusted code) and checks that it gives a `cls`."""
     module = execute(path, "--config")
+    if not callable(getattr(module, "get_config", None)):
+        raise ConfigError(f"--config={path} has no get_config(); expected Python with a function get_config() that "
+                          "returns the stage's config")
     try:
         config = module.get_config()
     except Exception as error:
-        raise ConfigError(f"--config={path}: {type(error).__name__}: {error}; expected Python with a function "
-                          "get_config() that returns the stage's config") from error
+        raise ConfigError(f"--config={path}: get_config() raises {type(error).__name__}: {error}; expected it to "
+                          "return the stage's config") from error
     if not isinstance(config, cls):
-        raise ConfigError(f"--config={path} is a {type(config).__module__}.{type(config).__name__}; "
-                          f"this stage takes {cls.__module__}.{cls.__name__}")
+        raise ConfigError(f"--config={path} is a config of {_stage(type(config))}; this stage takes one of "
+                          f"{_stage(cls)}")
     return config
+
+
+def _stage(cls: type) -> str:
+    room, _, name = cls.__module__.rpartition(".")
+    is_stage = room == "libra_jax.stages" and cls.__name__ == "Config"
+    return f"libra {name}" if is_stage else f"{cls.__module__}.{cls.__name__}"
 
 
 def execute(path: str, flag: str) -> types.ModuleType:
     """Runs a Python file that `flag` names (your own trusted code); ConfigError when it is none, or what it raises."""
     file = pathlib.Path(path)
     if not file.is_file() or file.suffix != ".py":
-        raise ConfigError(f"{flag}={path}: no such file, or not a .py one; configs/ holds the ones that ship")
+        raise ConfigError(f"{flag}={path}: no such file, or not a .py one; expected a Python file, such as "
+                          "those of configs/")
     spec = importlib.util.spec_from_file_location(f"libra_config_{file.stem}", file)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their own module up
@@ -177,22 +189,24 @@ def _read(hint: Any, text: str, path: str) -> Any:
         return _read(next(arg for arg in args if arg is not type(None)), text, path)
     if origin is typing.Literal:
         if text not in args:
-            raise ConfigError(f"{path}={text!r}: expected one of {', '.join(map(str, args))}")
+            raise ConfigError(f"--config.{path}={text}: expected one of {', '.join(map(str, args))}")
         return text
     if origin is tuple:
         return tuple(_read(args[0], part.strip(), path) for part in text.split(",") if part.strip())
     if hint is bool:
         if text.lower() not in ("true", "false", "1", "0"):
-            raise ConfigError(f"{path}={text!r}: expected true or false")
+            raise ConfigError(f"--config.{path}={text}: expected true or false")
         return text.lower() in ("true", "1")
     if hint in (int, float):
         try:
             return hint(text)
         except ValueError:
-            raise ConfigError(f"{path}={text!r}: expected {hint.__name__}") from None
+            wanted = {int: "a whole number", float: "a number"}[hint]
+            raise ConfigError(f"--config.{path}={text}: expected {wanted}") from None
     if hint is str:
         return text
-    raise ConfigError(f"{path}: a field of type {hint} cannot be given on the command line; set it in a config file")
+    raise ConfigError(f"--config.{path}: a field of type {hint} cannot be given on the command line; set it in a "
+                      "config file")
 
 
 __all__ = ["Checkpoint", "ConfigError", "File", "apply", "execute", "field_paths", "load", "mark", "override", "parse",

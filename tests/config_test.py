@@ -40,15 +40,15 @@ def test_every_kind_of_field_is_read_as_its_type(path, text, value):
 
 
 @pytest.mark.parametrize(("path", "text", "message"), [
-    ("stps", "3", "nearest is 'steps'"),
-    ("optimizer.lerning_rate", "3", "nearest is 'learning_rate'"),
-    ("learning_rate", "3", "nearest is 'optimizer.learning_rate'"),
+    ("stps", "3", "nearest is --config.steps"),
+    ("optimizer.lerning_rate", "3", "nearest is --config.optimizer.learning_rate"),
+    ("learning_rate", "3", "nearest is --config.optimizer.learning_rate"),
     ("steps.x", "3", "plain value"),
     ("optimizer", "3", "learning_rate, warmup_steps"),
-    ("steps", "1.5", "expected int"),
+    ("steps", "1.5", "expected a whole number"),
     ("shuffle", "maybe", "true or false"),
     ("kind", "c", "one of a, b"),
-    ("optimizer.learning_rate", "fast", "expected float"),
+    ("optimizer.learning_rate", "fast", "expected a number"),
 ])
 def test_mistakes_name_the_field_and_the_remedy(path, text, message):
     with pytest.raises(configs.ConfigError, match=message):

@@ -48,7 +48,7 @@ def lines(config: Any, workdir: pathlib.Path, command: str, stage: Stage) -> Ite
     yield f"libra {stage.name} would read" + (" nothing" if not found else "")
     width = max((len(path) for path, _, _ in found), default=0)
     for path, each, mark in found:
-        told = checkpoint(path, each, mark) if isinstance(mark, configs.Checkpoint) else file(path, each, mark)
+        told = checkpoint(each, mark) if isinstance(mark, configs.Checkpoint) else file(path, each, mark)
         yield f"  --config.{path:<{width}}  {each}: {told}"
     for said in stage.look(config) if stage.look else ():
         yield f"  {said}"
@@ -85,8 +85,8 @@ def file(field: str, path: str, mark: configs.File) -> str:
     return f"{mark.record.__name__}, {size:,} bytes" + f", {len(broken)} broken lines at its head" * bool(broken)
 
 
-def checkpoint(field: str, path: str, mark: configs.Checkpoint) -> str:
-    """What checkpoint a field names, in words. OSError or ValueError, as the loading itself would raise."""
+def checkpoint(path: str, mark: configs.Checkpoint) -> str:
+    """What checkpoint lies at a path, in words. OSError or ValueError, as the loading itself would raise."""
     from libra_jax.model import hf, transformer
     from libra_jax.text import tokenizer
 
@@ -94,9 +94,6 @@ def checkpoint(field: str, path: str, mark: configs.Checkpoint) -> str:
     told = f"{model.family}, {transformer.num_parameters(model):,} parameters"
     if mark.tokenizer:
         words = tokenizer.load(path)
-        if words.vocab_size > model.vocab_size:
-            raise ValueError(f"--config.{field}={path}: the tokenizer has {words.vocab_size:,} tokens and the model "
-                             f"{model.vocab_size:,}; expected the tokenizer of this very model")
         told += f", tokenizer of {words.vocab_size:,} tokens"
     return told
 

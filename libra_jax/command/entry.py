@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import pathlib
 import shlex
 import sys
@@ -28,9 +29,9 @@ def main(run: Callable[[Any, pathlib.Path], Any], default: Any, argv: Sequence[s
     `check(config)` raises ValueError for settings that `run` would refuse, `writes` are the names of what it makes in
     its workdir, and `look(config)` says more of the inputs for --dry_run (command/dry.py).
     The status is DONE; MISTAKE for what the user can mend, told in one line, with a traceback where --debug is given;
-    BUG for any other exception, with its traceback; INTERRUPTED or TERMINATED by a signal; a reader of the output that goes away is
-    a BrokenPipeError, which stages/cli.py ends quietly. The workdir has log.txt
-    (command/log.py), and run_config.json: the config of the first run there and then of the last that succeeded.
+    BUG for any other exception, with its traceback; INTERRUPTED or TERMINATED by a signal. A reader of the output that
+    goes away is a BrokenPipeError, which stages/cli.py ends quietly. The workdir has log.txt (command/log.py), and
+    run_config.json: the config of the first run there and then of the last that succeeded.
     """
     argv = list(sys.argv if argv is None else argv)
     name = _name(run.__module__)
@@ -59,7 +60,7 @@ def main(run: Callable[[Any, pathlib.Path], Any], default: Any, argv: Sequence[s
     except BrokenPipeError:
         raise
     except (ValueError, OSError) as error:  # the folder itself, or who else is in it
-        print(f"error: {errors.told(error, config)}", file=sys.stderr)
+        print(f"error: {errors.told(error, config, workdir)}", file=sys.stderr)
         return MISTAKE
 
 
@@ -75,7 +76,12 @@ def _flags(program: str, rest: Sequence[str], config: Any) -> flags.FlagValues:
         if word.startswith("--") and field in configs.field_paths(config):
             raise configs.ConfigError(f"{word.partition('=')[0]} is a field; give it as --config.{field}"
                                       f"{'=VALUE' if not equals else '=' + word.partition('=')[2]}")
-    left = values([program, *rest])
+    try:
+        left = values([program, *rest])
+    except flags.UnrecognizedFlagError as error:
+        near = difflib.get_close_matches(error.flagname, ("workdir", "config", "dry_run", "debug", "help"), 1, 0)
+        raise configs.ConfigError(f"--{error.flagname}: there is no such flag; the nearest is --{near[0]}; fields are "
+                                  "given as --config.name=value") from None
     if left[1:]:
         raise configs.ConfigError(f"unexpected argument {left[1]!r}; fields are given as --config.name=value")
     if not values.workdir:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
 import os
 import pathlib
@@ -41,23 +42,53 @@ def _is_ours(file: str) -> bool:
     return file.startswith(_PACKAGE) or not file.startswith(tuple(_LIBRARIES))
 
 
-def told(error: BaseException, config: Any) -> str:
-    """A mistake in words; of the system's about a file, with the field that names it and where it is looked for."""
+def told(error: BaseException, config: Any, workdir: pathlib.Path | None = None) -> str:
+    """A mistake in words; of the system's about a file, with the field that names it and where it is looked for.
+
+    `workdir` is given where the folder of the run itself is what may be wrong.
+    """
     if words := _of_devices(error):
         return words
     if isinstance(error, MemoryError):
         return (f"out of the host's memory ({error}); expected it to hold the inputs: give fewer records, "
                 "or take a larger host")
     if not isinstance(error, OSError) or not error.strerror:
-        return str(error)
+        return _with_field(str(error), config)
     said = error.strerror[0].lower() + error.strerror[1:]
     remedy = f"; {_REMEDIES[error.errno]}" if error.errno in _REMEDIES else ""
     if not isinstance(error.filename, str | os.PathLike):
         return f"{said}{remedy}"
     name = os.fspath(error.filename)
-    fields = [path for path in configs.field_paths(config) if name in texts(config, path)]
     where = "" if os.path.isabs(name) else f" (looked for in {os.getcwd()})"
-    return f"{f'--config.{fields[0]}=' if fields else ''}{name}: {said}{where}{remedy}"
+    if workdir and pathlib.Path(name) == workdir:
+        wanted = "; expected a folder, or a name that is free" if error.errno in (errno.EEXIST, errno.ENOTDIR) else ""
+        return f"--workdir={name}: {said}{wanted}{remedy}"
+    fields = [path for path in configs.field_paths(config) if name in texts(config, path)]
+    wanted = _wanted(configs.mark(config, fields[0]), name) if fields else ""
+    return f"{f'--config.{fields[0]}=' if fields else ''}{name}: {said}{where}{wanted}{remedy}"
+
+
+def _wanted(mark: configs.File | configs.Checkpoint | None, name: str) -> str:
+    """What a field that names a file expects, and what its folder has that is called nearly so."""
+    place = pathlib.Path(name)
+    near = difflib.get_close_matches(place.name, os.listdir(place.parent), 1) if place.parent.is_dir() else []
+    meant = f"; there is {place.with_name(near[0])}" if near and near[0] != place.name else ""
+    if isinstance(mark, configs.Checkpoint):
+        return (f"; expected a folder in Hugging Face format{meant}; what lies on the Hub is not fetched: hf download "
+                f"{name} --local-dir FOLDER" if name.count("/") == 1 and not meant else
+                f"; expected a folder in Hugging Face format{meant}")
+    if isinstance(mark, configs.File):
+        kind = f"a file of {mark.record.__name__}" if mark.record else "a file"
+        return f"; expected {kind}{' or a folder' if mark.folder else ''}{meant}"
+    return ""
+
+
+def _with_field(said: str, config: Any) -> str:
+    """Of an error that begins with the path that a field gives, with the field's name before it."""
+    path = said.partition(":")[0]
+    fields = [name for name in configs.field_paths(config) if configs.mark(config, name)]
+    found = next((name for name in fields if path in texts(config, name)), "")
+    return f"--config.{found}={said}" if found and path else said
 
 
 def texts(config: Any, path: str) -> tuple:

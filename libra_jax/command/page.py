@@ -40,7 +40,7 @@ def text(name: str, doc: str, default: Any) -> str:
     """The page of stage `name`, whose module has the docstring `doc` and whose config is `default`."""
     fields = "\n".join(_fields(default, ""))
     usage = f"usage: libra {name} --workdir=DIR [--config=FILE] [--config.FIELD=VALUE ...]"
-    return (f"{usage}\n\n{inspect.cleandoc(doc)}\n\n{_FLAGS}\nfields, with their defaults:\n{fields}\n\n{_STATUS}")
+    return (f"{usage}\n\n{doc.strip()}\n\n{_FLAGS}\nfields, with their defaults:\n{fields}\n\n{_STATUS}")
 
 
 def _fields(config: Any, prefix: str) -> Iterator[str]:

@@ -76,11 +76,12 @@ def _sizes(config: MeshConfig, count: int) -> list[int]:
     if -1 in sizes:
         known = math.prod(size for size in sizes if size != -1)
         if count % known:
-            raise ValueError(f"mesh {_words(config)}: {known} does not divide the number of devices, {count}")
+            raise ValueError(f"mesh {_words(config)}: {known} does not divide the number of devices, {count}; expected "
+                             "sizes whose product it is (-1: what is left)")
         sizes[sizes.index(-1)] = count // known
     if math.prod(sizes) != count:
         raise ValueError(f"mesh {_words(config)}: {math.prod(sizes)} devices asked for, {count} there; set one size to "
-                         "-1")
+                         "-1 (what is left)")
     return sizes
 
 

@@ -1,4 +1,4 @@
-"""Audits labels and judges: a page to label disagreements, the noise of labels, and probes of biases.
+r"""Audits labels and judges: a page to label disagreements, the noise of labels, and probes of biases.
 
     libra audit --workdir=DIR --config.examples=bench.jsonl --config.judgements=A/judgements.jsonl,B/judgements.jsonl
     libra audit --workdir=DIR --config.examples=bench.jsonl --config.judgements=A/judgements.jsonl,B/judgements.jsonl \

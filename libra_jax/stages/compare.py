@@ -98,8 +98,9 @@ def read(paths: Sequence[str], workdir: pathlib.Path, broken: list[str]) -> dict
             raise ValueError(f"{path}: judge {name!r} is there twice; judge again with another --config.name")
         result[name] = judgements
     if not result:
-        raise ValueError(f"{', '.join(paths)}: no judgements; expected JSON lines of Judgement, as `libra judge` "
-                         "writes them")
+        kinds = " or ".join(records.kinds(paths[0]))
+        raise ValueError(f"--config.judgements={','.join(paths)}: no judgements; expected JSON lines of Judgement, as "
+                         f"`libra judge` writes them{f'; these are lines of {kinds}' if kinds else ''}")
     return result
 
 

@@ -172,8 +172,11 @@ def _asides(paths: Sequence[str], role: str, parts: pathlib.Path) -> list[pathli
 
 
 def _read(paths: Sequence[str], cls: type, asides: Sequence[pathlib.Path]) -> list:
-    return [each for path, aside in zip(paths, asides, strict=True)
-            for each in records.read(path, cls, rejected=[], aside=aside)]
+    broken: list[str] = []
+    found = [each for path, aside in zip(paths, asides, strict=True)
+             for each in records.read(path, cls, rejected=broken, aside=aside)]
+    runs.some(found, paths[0], cls, broken)
+    return found
 
 
 def _gather(role: str, parts: pathlib.Path, workdir: pathlib.Path) -> list[str]:

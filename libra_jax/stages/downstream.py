@@ -94,7 +94,7 @@ def check(config: Config) -> None:
     """ValueError for a path that is missing, or a judge that cannot be."""
     runs.need(config, "problems", "rollouts")
     if config.by == "judge":
-        judge.check(dataclasses.replace(config.judge, examples="examples.jsonl"))
+        judge.check(dataclasses.replace(config.judge, examples="examples.jsonl"), group="judge.")
 
 
 def run(config: Config, workdir: pathlib.Path) -> dict:

@@ -92,7 +92,7 @@ class Config:
 def check_config(config: Config) -> None:
     """ValueError for a path that is missing, or settings that cannot be; the message names the remedy."""
     runs.need(config, "problems")
-    runs.need(config.rl, "checkpoint")
+    runs.need(config.rl, "checkpoint", group="rl.")
     for name in OF_JUDGES:
         if getattr(config.rl, name) != getattr(rl.Config(), name):
             raise ValueError(f"rl.{name}={getattr(config.rl, name)}: that is for those who learn to judge; a policy "
@@ -105,7 +105,7 @@ def check_config(config: Config) -> None:
         if config.rl.overlap:
             raise ValueError("rl.overlap=True with reward=judge: the judge needs the devices that train meanwhile; set "
                              "it to False")
-        runs.need(config.judge, "checkpoint")
+        runs.need(config.judge, "checkpoint", group="judge.")
     load_template(config.rl.template)
     rl.check(config.rl, rl.devices(config.rl, jax.devices())[0])
 

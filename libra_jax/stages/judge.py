@@ -71,9 +71,9 @@ class Config:
     enough: int = 0
 
 
-def check(config: Config) -> None:
-    """ValueError for a path that is missing, or settings that do not go together."""
-    runs.need(config, "examples", *{"model": ["checkpoint"], "scores": ["scores"]}.get(config.judge, []))
+def check(config: Config, *, group: str = "") -> None:
+    """ValueError for a path that is missing, or settings that do not go together; `group` as in runs.need."""
+    runs.need(config, "examples", *{"model": ["checkpoint"], "scores": ["scores"]}.get(config.judge, []), group=group)
     check_settings(config)
 
 

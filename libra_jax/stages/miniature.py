@@ -1,7 +1,9 @@
 """Makes the miniature: a tiny Qwen3-like checkpoint, trained from nothing on arithmetic with errors.
 
-The checkpoint that lies in libra_jax/miniature/checkpoint was made by `libra miniature --workdir=DIR` with the
-defaults below (see its config.json for the architecture).
+    libra miniature --workdir=DIR
+
+The checkpoint that lies in libra_jax/miniature/checkpoint was made so, with the defaults (see its config.json for the
+architecture).
 """
 
 from __future__ import annotations

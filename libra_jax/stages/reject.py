@@ -9,6 +9,7 @@ never right, for RL). A killed run goes on where it stopped and ends with the sa
 from __future__ import annotations
 
 import dataclasses
+import os
 import pathlib
 from collections.abc import Sequence
 from typing import Annotated, Literal
@@ -70,6 +71,11 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
     Another `rejection` over the same judgements needs no new ones: only the fields that they depend on must stay.
     Errors as in the judge stage.
     """
+    check(config)
+    given = records.read(config.examples, JudgingExample, rejected=[], aside=os.devnull)
+    if all(example.correct is None for example in given):  # before hours of judging for nothing
+        raise ValueError(f"{config.examples}: no example has a label; rejection sampling keeps the judgements that "
+                         "equal it: give examples as `libra curate` makes them")
     examples, judgements, summary = judge.judge_file(judging(config), workdir)
     kept, stats = rejection.select(examples, judgements, config.rejection)
     counts = dataclasses.asdict(stats) | {"never_right": list(stats.never_right)}

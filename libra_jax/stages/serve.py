@@ -25,6 +25,7 @@ from libra_jax import config as configs
 from libra_jax import records, runs
 from libra_jax.command import entry, lengths
 from libra_jax.judging.prompt import load_template
+from libra_jax.model import hf
 from libra_jax.parallel import mesh as meshes
 from libra_jax.sampling import engine
 from libra_jax.serving import http
@@ -77,6 +78,13 @@ def check(config: Config) -> None:
     runs.need(config, "checkpoint")
     load_template(config.template)
     token(config)
+    if not 0 <= config.port < 2**16:
+        raise ValueError(f"--config.port={config.port}: expected 0 (one that is free) to {2**16 - 1}")
+    context, most = hf.read_config(config.checkpoint).max_length, config.sampling.max_new_tokens
+    if config.service.longest + most > context:
+        raise ValueError(f"--config.service.longest={config.service.longest} and --config.sampling.max_new_tokens="
+                         f"{most}: together more than the model's context of {context} (max_position_embeddings of its "
+                         "config.json); lower one of them")
 
 
 def look(config: Config) -> list[str]:

@@ -154,7 +154,11 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
         for each in records.read(config.problems, Problem, rejected=rejected, aside=aside):
             if problems.setdefault(each.id, each) != each:
                 raise ValueError(f"{config.problems}: problem {each.id!r} is there twice with two contents")
-        given = records.read(config.rollouts, Rollout, rejected=rejected, aside=workdir / "rollouts.rejected.jsonl")
+        runs.some(problems, config.problems, Problem, rejected)
+        found = records.read(config.rollouts, Rollout, rejected=rejected, aside=workdir / "rollouts.rejected.jsonl")
+        first = list(itertools.islice(found, 1))
+        runs.some(first, config.rollouts, Rollout, rejected)
+        given = itertools.chain(first, found)
         total = _lines(config.rollouts)
     else:
         published = READERS[config.format](config.rollouts)
@@ -268,8 +272,8 @@ class _Progress:
     def end(self, undecided: int) -> None:
         self._last = time.monotonic()
         rate = max(self._done / max(self._last - self._start, 1e-9), 1e-9)
-        left = max(0, self._total - self._done) / rate
-        print(f"verify: {self._done:,} of {self._total:,}, {rate:,.0f}/s, {left:.0f} s left, {undecided:,} undecided",
+        left = f"{max(0, self._total - self._done) / rate:.0f} s left, " if self._done else ""
+        print(f"verify: {self._done:,} of {self._total:,}, {rate:,.0f}/s, {left}{undecided:,} undecided",
               file=sys.stderr, flush=True)
 
 

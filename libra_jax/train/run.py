@@ -79,7 +79,8 @@ def fit(config: Any, loss_fn: Callable[[ModelConfig], steps.LossFn], batch_at: C
     that is not finite do: train/loop.py. Returns the last row of metrics.
     """
     how, export = config.train, workdir / "export"
-    runs.claim(workdir / "export.config.json", config, inputs=inputs)
+    begun = any((workdir / name).exists() for name in ("export", "checkpoints", "metrics.jsonl"))
+    runs.claim(workdir / "export.config.json", config, inputs=inputs, begun=begun)
     if not runs.from_first(lambda: b"whole" if (export / "config.json").exists() else b""):
         mesh = meshes.make(how.mesh, devices)
         model, params = hf.load(config.checkpoint, mesh=mesh)

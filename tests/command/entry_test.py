@@ -66,7 +66,7 @@ def test_main_runs_and_records_its_config(tmp_path):
 
 
 @pytest.mark.parametrize(("argv", "message"), [
-    (["--config.stps=3", "--workdir=w"], "nearest is 'steps'"),
+    (["--config.stps=3", "--workdir=w"], "nearest is --config.steps"),
     ([], "--workdir is needed"),
     (["--workdri=w"], "workdri"),
     (["--workdir=w", "stray"], "unexpected argument 'stray'"),
