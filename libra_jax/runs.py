@@ -223,7 +223,7 @@ def report(summary: Mapping[str, Any]) -> None:
     if not sys.stdout.isatty():
         print(" ".join(f"{name}={shlex.quote(_plain(value))}" for name, value in summary.items()))
         return
-    flat = {name.replace("_", " ").replace(".", ": "): value for name, value in _flat(dict(summary)).items()}
+    flat = {name.replace("_", " ").replace(".", ", "): value for name, value in _flat(dict(summary)).items()}
     width = max(map(len, flat))
     for name, value in flat.items():
         print(f"  {name:<{width}}  {_readable(value)}")

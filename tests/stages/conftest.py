@@ -86,8 +86,8 @@ def checkpoints(folder):
     weights.write_bytes(weights.read_bytes()[:100_000])
     (folder / "torn/tokenizer.json").write_text('{"version": ')
     words = json.loads((folder / "wordy/tokenizer.json").read_text())
-    words["added_tokens"] += [{"id": 310 + number, "content": f"<extra {number}>", "single_word": False, "lstrip": False,
-                               "rstrip": False, "normalized": False, "special": True} for number in range(20)]
+    words["added_tokens"] += [words["added_tokens"][0] | {"id": 310 + number, "content": f"<extra {number}>"}
+                              for number in range(20)]
     (folder / "wordy/tokenizer.json").write_text(json.dumps(words))
     words = folder / "mute/tokenizer.json"
     words.write_text(words.read_text().replace("<|im_start|>", "<|begin|>").replace("<|im_end|>", "<|end|>"))

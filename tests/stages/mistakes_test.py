@@ -109,7 +109,7 @@ def answer(title, command, folder, monkeypatch, capfd):
     with held(folder) if "runs/held" in command else contextlib.nullcontext():
         status = cli.main(shlex.split(command))
     said = " ".join(capfd.readouterr().err.split())
-    return status, said.replace(str(folder), "/home/you")
+    return status, said[max(0, said.find("error: ")):].replace(str(folder), "/home/you")  # without the progress before
 
 
 @pytest.mark.parametrize(("title", "block"), SECTIONS, ids=[title for title, _ in SECTIONS])

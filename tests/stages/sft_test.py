@@ -192,7 +192,7 @@ def test_errors_name_the_remedy(config, tmp_path):
         with pytest.raises(ValueError, match=rf"'e0' says '{verdict}', the label is 'correct'; give the kept.jsonl"):
             sft.run(config, tmp_path / "out")
     (tmp_path / "kept.jsonl").write_text("{}\n")
-    with pytest.raises(ValueError, match=r"all 1 lines are broken; the first: .*kept\.jsonl:1"):
+    with pytest.raises(ValueError, match=r"kept\.jsonl: no records: all lines are broken \(1\); line 1"):
         sft.run(config, tmp_path / "out")
     records.write(tmp_path / "kept.jsonl", [dataclasses.replace(one, example_id="other")])
     with pytest.raises(ValueError, match="example 'other' is not in"):
