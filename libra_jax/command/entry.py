@@ -35,11 +35,11 @@ def main(run: Callable[[Any, pathlib.Path], Any], default: Any, argv: Sequence[s
     """
     argv = list(sys.argv if argv is None else argv)
     name = _name(run.__module__)
+    if set(HELP) & set(argv[1:]):
+        print(page.text(name, sys.modules[run.__module__].__doc__ or "", default))
+        return DONE
     try:
         config, rest = configs.parse(argv[1:], default)
-        if set(HELP) & set(rest):
-            print(page.text(name, sys.modules[run.__module__].__doc__ or "", default))
-            return DONE
         values = _flags(argv[0], rest, config)
     except (configs.ConfigError, flags.Error) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -53,7 +53,7 @@ def main(run: Callable[[Any, pathlib.Path], Any], default: Any, argv: Sequence[s
     try:
         with log.kept(workdir, command):
             status = _guarded(run, config, workdir, values.debug)
-            if status == DONE:
+            if status == DONE and log.process() == 0:
                 written.tell(name, workdir, start)
             log.note(f"ended with status {status} after {time.time() - start:.1f} s")
             return status
@@ -85,7 +85,7 @@ def _flags(program: str, rest: Sequence[str], config: Any) -> flags.FlagValues:
     if left[1:]:
         raise configs.ConfigError(f"unexpected argument {left[1]!r}; fields are given as --config.name=value")
     if not values.workdir:
-        raise configs.ConfigError("--workdir is needed: a folder for the results")
+        raise configs.ConfigError("--workdir is needed: a folder for the results; --help explains the stage")
     return values
 
 
@@ -94,9 +94,9 @@ def _guarded(run: Callable, config: Any, workdir: pathlib.Path, debug: bool) -> 
     note = workdir / "run_config.json"
     try:
         if not note.exists():
-            records.write_text(note, configs.to_json(config) + "\n")
+            _write(note, config)
         run(config, workdir)
-        records.write_text(note, configs.to_json(config) + "\n")
+        _write(note, config)
         return DONE
     except KeyboardInterrupt:
         print("stopped by Ctrl-C; run the same command to go on", file=sys.stderr)
@@ -109,6 +109,11 @@ def _guarded(run: Callable, config: Any, workdir: pathlib.Path, debug: bool) -> 
         raise
     except Exception as error:
         return _failed(error, config, debug)
+
+
+def _write(note: pathlib.Path, config: Any) -> None:
+    if log.process() == 0:  # the hosts of a run share the folder
+        records.write_text(note, configs.to_json(config) + "\n")
 
 
 def _failed(error: Exception, config: Any, debug: bool) -> int:

@@ -79,7 +79,7 @@ def _shown(line: str) -> str:
 def kept(workdir: pathlib.Path, command: str) -> Iterator[None]:
     """Makes `workdir`, takes its lock and keeps its log while entered. ValueError where another run holds it."""
     workdir.mkdir(parents=True, exist_ok=True)
-    number = _process()
+    number = process()
     path = workdir / (NAME if number == 0 else f"log.{number}.txt")
     with path.open("a", encoding="utf-8", errors="replace") as file:
         if number == 0:
@@ -165,8 +165,8 @@ def _who(path: pathlib.Path) -> str:
     return f"{started[-1][24:]}, since {started[-1][:19]}" if started else "another run"
 
 
-def _process() -> int:
-    """The number of this process in a run of several; does not import JAX, without which there is one."""
+def process() -> int:
+    """The number of this process in a run of several; does not import JAX, without which it is the only one."""
     if "jax" not in sys.modules:
         return 0
     from libra_jax import runs

@@ -93,7 +93,7 @@ def test_a_folder_in_use_is_refused_until_its_run_is_gone_however_it_went(holder
 
 
 def test_the_other_hosts_of_a_run_have_logs_of_their_own_and_no_lock(holder, tmp_path, monkeypatch):
-    monkeypatch.setattr(log, "_process", lambda: 3)
+    monkeypatch.setattr(log, "process", lambda: 3)
     with log.kept(tmp_path / "w", "libra --distributed sft"):
         print("from host 3")
     assert "from host 3" in lines(tmp_path / "w", "log.3.txt")
