@@ -14,7 +14,7 @@ from libra_jax.stages import cli, compare
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 CONFIGS = sorted((ROOT / "configs").glob("*.py"))
-STAGE_FLAGS = ("--workdir", "--debug", "--help")
+STAGE_FLAGS = ("--workdir", "--debug", "--dry_run", "--help")
 
 
 def commands(text: str) -> list[list[str]]:

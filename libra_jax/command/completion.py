@@ -138,20 +138,29 @@ def _values(field: Field, value: str, prefix: str) -> list[str]:
 
 
 def _fields(module: str, name: str, prefix: str, folder: pathlib.Path) -> Iterator[tuple[str, Field]]:
-    source = _source(module, folder)
-    node = source.classes.get(name)
-    if node is None:
-        place = source.find(source.assigned.get(name))  # Config = chain.Sizes
-        yield from _fields(*place, prefix, folder) if place else ()
+    home = _home((module, name), folder)
+    if home is None:
         return
-    for each in node.body:
+    source = _source(home[0], folder)
+    for each in source.classes[home[1]].body:
         if isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name):
             path = prefix + each.target.id
-            place = source.find(each.annotation)
-            if place and place[1] in _source(place[0], folder).classes:
+            place = _home(source.find(each.annotation), folder)
+            if place:
                 yield from _fields(*place, f"{path}.", folder)
             else:
                 yield path, _field(source, each.annotation, folder)
+
+
+def _home(place: tuple[str, str] | None, folder: pathlib.Path) -> tuple[str, str] | None:
+    """Where the class is defined that a place (module, name) means, by imports and by `Config = chain.Sizes`."""
+    if place is None:
+        return None
+    module, name = place
+    source = _source(module, folder)
+    if name in source.classes:
+        return place
+    return _home(source.find(source.assigned[name]) if name in source.assigned else source.imported.get(name), folder)
 
 
 def _field(source: _Source, hint: ast.expr, folder: pathlib.Path) -> Field:

@@ -45,7 +45,7 @@ def lines(config: Any, workdir: pathlib.Path, command: str, stage: Stage) -> Ite
         stage.check(config)
     found = [(path, each, configs.mark(config, path)) for path in configs.field_paths(config)
              for each in errors.texts(config, path) if each and configs.mark(config, path)]
-    yield f"libra {stage.name} would read" + (" nothing" if not found else "")
+    yield f"dry run: libra {stage.name} would read" + (" nothing" if not found else "")
     width = max((len(path) for path, _, _ in found), default=0)
     for path, each, mark in found:
         told = checkpoint(each, mark) if isinstance(mark, configs.Checkpoint) else file(path, each, mark)

@@ -15,13 +15,13 @@ NOTES = ("*config.json", "log*.txt")  # what every run leaves beside
 def tell(name: str, workdir: pathlib.Path, since: float) -> None:
     """Tells on stderr what `workdir` holds that is not older than `since` (seconds since the epoch)."""
     found = list(new(workdir, since))
-    took = f"libra {name}: done in {_span(time.time() - since)}"
+    took = f"done in {_span(time.time() - since)}: libra {name}"
     if not found:
-        print(f"{took}; nothing new: an earlier run had done it all in {workdir}", file=sys.stderr)
+        print(f"{took} wrote nothing new: an earlier run had done it all in {workdir}", file=sys.stderr)
     elif not sys.stderr.isatty():
-        print(f"{took}; wrote {', '.join(each for each, _, _ in found)} to {workdir}", file=sys.stderr)
+        print(f"{took} wrote {', '.join(each for each, _, _ in found)} to {workdir}", file=sys.stderr)
     else:
-        print(f"{took}; written to {workdir}:", file=sys.stderr)
+        print(f"{took} wrote to {workdir}:", file=sys.stderr)
         width = max(len(each) for each, _, _ in found[:MOST])
         for each, count, size in found[:MOST]:
             print(f"  {each:<{width}}  {_size(size):>9}{f', {count} files' if each.endswith('/') else ''}",

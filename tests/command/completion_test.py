@@ -89,12 +89,12 @@ def typed(tmp_path_factory):
     libra.write_text(f'#!/bin/sh\ncase "$1" in --comp*) exec {sys.executable} -m libra_jax.stages.cli "$@" ;; esac\n'
                      'printf "<%s>" "$@"; echo " GOT"\n')
     libra.chmod(0o755)
-    child, terminal = pty.fork()
-    if not child:
-        os.chdir(folder)
-        os.environ |= {"PATH": f"{folder}:{os.environ['PATH']}", "TERM": "dumb", "PS1": "$ ", "INPUTRC": "/dev/null",
-                       "COLUMNS": "500", "PYTHONPATH": os.pathsep.join(sys.path), "HISTFILE": ""}
-        os.execvp("bash", ["bash", "--norc", "--noprofile", "-i"])
+    terminal, inner = pty.openpty()
+    environment = os.environ | {"PATH": f"{folder}:{os.environ['PATH']}", "TERM": "dumb", "PS1": "$ ", "COLUMNS": "500",
+                                "INPUTRC": "/dev/null", "PYTHONPATH": os.pathsep.join(sys.path), "HISTFILE": ""}
+    shell = subprocess.Popen(["bash", "--norc", "--noprofile", "-i"], cwd=folder, env=environment, stdin=inner,
+                             stdout=inner, stderr=inner, start_new_session=True)
+    os.close(inner)
 
     def read(until):
         seen, end = "", time.monotonic() + 20
@@ -114,7 +114,7 @@ def typed(tmp_path_factory):
     yield line
     os.write(terminal, b"\nexit\n")
     os.close(terminal)
-    os.waitpid(child, 0)
+    shell.wait()
 
 
 @pytest.mark.parametrize(("line", "words"), [

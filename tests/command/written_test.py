@@ -24,7 +24,7 @@ def test_what_is_new_is_told_in_a_line(tmp_path, capsys):
     start = time.time()
     made(tmp_path / "w")
     written.tell("sft", tmp_path / "w", start)
-    assert capsys.readouterr().err == f"libra sft: done in 0.0 s; wrote export/, metrics.jsonl to {tmp_path / 'w'}\n"
+    assert capsys.readouterr().err == f"done in 0.0 s: libra sft wrote export/, metrics.jsonl to {tmp_path / 'w'}\n"
 
 
 def test_on_a_terminal_each_has_its_size(tmp_path, capsys, monkeypatch):
@@ -32,11 +32,11 @@ def test_on_a_terminal_each_has_its_size(tmp_path, capsys, monkeypatch):
     made(tmp_path / "w")
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     written.tell("sft", tmp_path / "w", start - 125)
-    assert capsys.readouterr().err == (f"libra sft: done in 2 min 5 s; written to {tmp_path / 'w'}:\n"
+    assert capsys.readouterr().err == (f"done in 2 min 5 s: libra sft wrote to {tmp_path / 'w'}:\n"
                                        "  export/           2.5 kB, 2 files\n  metrics.jsonl      900 B\n")
 
 
 def test_a_run_that_was_done_already_says_so(tmp_path, capsys):
     made(tmp_path / "w")
     written.tell("sft", tmp_path / "w", time.time() + 60)
-    assert "nothing new: an earlier run had done it all" in capsys.readouterr().err
+    assert "wrote nothing new: an earlier run had done it all" in capsys.readouterr().err

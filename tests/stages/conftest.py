@@ -1,17 +1,13 @@
-"""A random checkpoint with a byte-level tokenizer, a chat-completions server, and a folder of files of all stages."""
+"""A chat-completions server, and a folder of files of all stages."""
 
 import importlib.util
 import json
 import pathlib
 import shutil
 
-import jax
 import pytest
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from libra_jax import records
-from libra_jax.model import hf, transformer
-from libra_jax.model.config import ModelConfig
 from libra_jax.records import Judgement, JudgingExample, PreferencePair, Problem, Rollout, VerifiedRollout
 from libra_jax.stages import chain, judge
 
@@ -19,22 +15,6 @@ _spec = importlib.util.spec_from_file_location("chat_server", pathlib.Path(__fil
 _module = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(_module)
 chat, server = _module.chat, _module.server
-
-
-@pytest.fixture(scope="session")
-def tiny_checkpoint(tmp_path_factory) -> str:
-    """A random checkpoint in Hugging Face format: its folder, named "tiny"."""
-    path = tmp_path_factory.mktemp("checkpoint") / "tiny"
-    vocab = {letter: index for index, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
-    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[]))
-    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    tokenizer.add_special_tokens(["<|im_start|>", "<|im_end|>", "<think>", "</think>"])
-    config = ModelConfig(vocab_size=len(vocab) + 4, num_layers=1, model_size=16, num_heads=2, num_kv_heads=1,
-                         head_size=8, feedforward_size=16)
-    hf.save(path, config, transformer.init(config, key=jax.random.key(0)))
-    tokenizer.save(str(path / "tokenizer.json"))
-    (path / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|im_end|>"}), encoding="utf-8")
-    return str(path)
 
 
 @pytest.fixture(scope="session")

@@ -52,7 +52,7 @@ def test_a_dry_run_says_all_and_writes_nothing(stage, files, monkeypatch, capsys
     said = capsys.readouterr()
     assert status == 0, said.err
     assert everything(files) == before
-    assert f"libra {stage} would read" in said.out and "runs/dry (a new folder)" in said.out
+    assert f"dry run: libra {stage} would read" in said.out and "runs/dry (a new folder)" in said.out
     assert said.out.rstrip().endswith(command)
     for word in COMMANDS[stage].split():
         path = word.partition("=")[2]
