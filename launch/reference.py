@@ -2,8 +2,8 @@
 
     python launch/reference.py
 
-tests/docs/reference_test.py says when the page is not what the code says. A group that several stages have (sampling, train, ...) is a section of its own; a stage's row names the fields of which
-it has other defaults.
+tests/docs/reference_test.py says when the page is not what the code says. A group of fields that several stages have
+(sampling, train, ...) is a section of its own; a stage's row names those of which the stage has other defaults.
 """
 
 from __future__ import annotations

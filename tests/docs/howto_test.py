@@ -27,7 +27,7 @@ CHAINS = [[first, *(page for page in HOWTOS if FIRST[page] and FIRST[page][1] ==
 
 
 def pattern(shown, numbers_differ):
-    """What is shown as a regular expression: any white space is one, `...` is anything, and if so told numbers differ."""
+    """What is shown as a regular expression: any white space is one, `...` anything; numbers may differ."""
     parts = []
     for part in re.split(r"\s*\.\.\.\s*", shown.strip()):
         text = r"\s+".join(re.escape(word) for word in part.split())

@@ -126,7 +126,8 @@ def commands(text: str) -> list[Command]:
             found[-1] = dataclasses.replace(found[-1], shown="\n".join(shown).strip("\n"))
         shown, line = [], line.removeprefix("$ ")
         while lines and _goes_on(line):
-            line = (line[:-1].rstrip() + " " + lines.pop(0).lstrip()) if line.endswith("\\") else line + "\n" + lines.pop(0)
+            more = lines.pop(0)
+            line = f"{line[:-1].rstrip()} {more.lstrip()}" if line.endswith("\\") else f"{line}\n{more}"
         found.append(Command(text=line))
     if found:
         found[-1] = dataclasses.replace(found[-1], shown="\n".join(shown).strip("\n"))
