@@ -10,6 +10,8 @@
 | curl, kill, export | run | the service has the route, and the body is JSON; words alone |
 | pip install, pytest, zensical | | the extras and paths are there; site_test.py builds |
 | gcloud, xpk, ssh-add, tensorboard | | other people's programs: words alone, on the pages of OTHERS |
+
+Python is parsed, and what it imports of this package is there.
 """
 
 import ast
@@ -106,6 +108,15 @@ CHECKS = {"libra": check_stage, "launch/local.sh": check_local, "launch/pipeline
           "curl": check_curl, "zensical": lambda words: None}
 
 
+def check_imports(tree):
+    """What a Python block takes from this package is there; it is parsed, and run where a how-to calls it a file."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module.partition(".")[0] == "libra_jax":
+            for alias in node.names:
+                module = importlib.import_module(node.module)
+                assert hasattr(module, alias.name) or importlib.import_module(f"{node.module}.{alias.name}"), alias.name
+
+
 def check(command, page):
     words = [word for word in command.words if not re.fullmatch(r"[A-Z_]+=\S*", word)]
     assert words[0] in CHECKS or page.name in OTHERS[words[0]], f"{page.name}: {words[0]} is in no class"
@@ -137,10 +148,14 @@ def test_what_docstrings_tell_to_type_is_understood(file):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_block_is_of_one_kind(page):
+    inside = {block.line + place for block in pages.blocks(page) for place in range(block.text.count("\n") + 2)}
+    for number, line in enumerate(page.read_text(encoding="utf-8").split("\n"), 1):
+        hidden = number not in inside and re.match(r" {4,}(\$ |\S+)", line)
+        assert not hidden or hidden[1].strip() not in ("$", *pages.PROGRAMS), f"{page.name}:{number}: within a list"
     for block in pages.blocks(page):
         assert block.note("needs") in ("", *pages.NEEDS), block
         if block.is_python:
-            ast.parse(block.text)
+            check_imports(ast.parse(block.text))
         elif not block.is_console and not block.note("file"):
             for line in block.text.split("\n"):
                 first = line.split(maxsplit=1)[:1]
