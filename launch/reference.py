@@ -9,6 +9,7 @@ tests/docs/reference_test.py says when the page is not what the code says. A gro
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import inspect
 import pathlib
@@ -37,42 +38,38 @@ _KINDS = {str: "text", int: "whole number", float: "number", bool: "true or fals
 
 def text() -> str:
     """The whole page."""
-    modules = {name: importlib.import_module(f"libra_jax.stages.{name}") for name in cli.stages()}
-    classes = sorted({each for module in modules.values() for each in _classes(module.Config())}, key=_title)
-    stages = [f"[{name}](#{name})" for name in modules]
-    parts = [HEAD, "Stages: ", ", ".join(stages), ".\n\nGroups: ",
-             ", ".join(_link(cls) for cls in classes), ".\n"]
-    for name, module in modules.items():
-        doc = inspect.cleandoc(module.__doc__)
+    groups = sorted({cls for stage in _stages() for cls in _classes(stage())} - {*_stages()}, key=_title)
+    parts = [HEAD, "Stages: ", ", ".join(map(_link, _stages())), ".\n\nGroups: ", ", ".join(map(_link, groups)), ".\n"]
+    for cls, name in _stages().items():
+        doc = inspect.cleandoc(importlib.import_module(f"libra_jax.stages.{name}").__doc__)
         examples = re.sub(r"(?<=\S) {5,}--", " \\\n        --", "\n".join(re.findall(r"^    .*$", doc, re.MULTILINE)))
         parts += [f"\n## {name}\n\n{_prose(doc.partition(chr(10))[0])}\n\n", f"{examples}\n\n" if examples else "",
-                  *_table(module.Config())]
+                  *_table(cls())]
     parts.append("\n## Groups\n")
-    for cls in classes:
+    for cls in groups:
         about = (cls.__doc__ or "").partition("Attributes:")[0].strip()
         parts += [f"\n### {_title(cls)}\n\n", f"{_prose(about)}\n\n" if about else "", *_table(cls())]
     return "".join(parts)
+
+
+@functools.cache
+def _stages() -> dict[type, str]:
+    """The config of every stage, with the stage's name."""
+    return {type(importlib.import_module(f"libra_jax.stages.{name}").Config()): name for name in cli.stages()}
 
 
 def _classes(config: Any) -> Iterator[type]:
     """The classes of all groups within a config, theirs too."""
     for value in (getattr(config, field.name) for field in dataclasses.fields(config)):
         if dataclasses.is_dataclass(value):
-            if not _is_stage(type(value)):
-                yield type(value)
+            yield type(value)
             yield from _classes(value)
 
 
-def _is_stage(cls: type) -> bool:
-    return cls.__name__ == "Config" and cls.__module__.startswith("libra_jax.stages.")
-
-
 def _title(cls: type) -> str:
-    """A group's heading: its class, said with its stage where it is a stage's own; of a whole stage the stage's."""
+    """A heading: a stage's name, or a group's class, said with its stage where it is a stage's own."""
     stage = cls.__module__.removeprefix("libra_jax.stages.")
-    if _is_stage(cls):
-        return stage
-    return cls.__name__ if stage == cls.__module__ else f"{cls.__name__} of {stage}"
+    return _stages().get(cls) or (cls.__name__ if stage == cls.__module__ else f"{cls.__name__} of {stage}")
 
 
 def _link(cls: type) -> str:

@@ -15,7 +15,7 @@ PATH = re.compile(r"(?:libra_jax|configs|launch|docs|notebooks|tests|benchmarks)
 
 
 def prose(text):
-    return re.sub(r"^```.*?^```$|^    .*$", "", text, flags=re.MULTILINE | re.DOTALL)
+    return re.sub(r"^```.*?^```$|^    [^\n]*$", "", text, flags=re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "benchmarks/README.md"], ids=lambda page: page.name)
@@ -46,6 +46,16 @@ def test_every_page_can_be_reached_from_the_readme():
             left += [(page.parent / target.partition("#")[0]).resolve() for target in LINK.findall(page.read_text())
                      if re.fullmatch(r"[\w./]+\.md(#.*)?", target)]
     assert set(PAGES) <= seen, set(PAGES) - seen
+
+
+def test_the_readme_reads_in_three_minutes():
+    words = prose((ROOT / "README.md").read_text(encoding="utf-8")).split()
+    assert len(words) <= 3 * 230, len(words)
+
+
+def test_prose_is_what_no_block_holds():
+    assert prose("a\n\n    b [c](d)\n\ne\n```\nf\n```\ng").split() == ["a", "e", "g"]
+    assert pages.inline("`a\nb`\n\n    `c`\n\n`d`") == ["a b", "d"]
 
 
 def test_a_wrong_anchor_is_noticed():

@@ -23,7 +23,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 # Every program that a page may call; readme_test.py says how each is checked.
 PROGRAMS = ("libra", "launch/local.sh", "launch/pipeline.sh", "launch/tpu_vm.sh", "python", "pytest", "pip", "export",
-            "curl", "kill", "zensical", "gcloud", "xpk", "ssh-add", "tensorboard")
+            "curl", "zensical", "gcloud", "xpk")
 NEEDS = ("a TPU", "a GPU", "the network", "minutes", "your own files")
 
 _COMMENT = re.compile(r"<!-- (file|needs): ([^>]+?) -->|<!-- (numbers differ) -->")
@@ -156,5 +156,5 @@ def anchors(text: str) -> set[str]:
 
 def inline(text: str) -> list[str]:
     """The code within a page's prose, `like this`, spans broken over two lines joined."""
-    prose = re.sub(r"^```.*?^```$|^    .*$", "", text, flags=re.MULTILINE | re.DOTALL)
+    prose = re.sub(r"^```.*?^```$|^    [^\n]*$", "", text, flags=re.MULTILINE | re.DOTALL)
     return [" ".join(span.split()) for span in re.findall(r"(?<!`)`([^`]+)`(?!`)", prose)]

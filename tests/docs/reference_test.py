@@ -37,6 +37,11 @@ def test_every_field_is_there_with_its_default(page):
     assert "| `num_steps` | whole number | `100` | steps of the loop. |" in groups["TrainConfig"]
 
 
+def test_no_two_sections_have_one_name(page):
+    titles = [line for line in page.split("\n") if line.startswith("#")]
+    assert len(titles) == len(set(titles))
+
+
 def test_explanations_are_of_the_fields_alone(reference):
     @dataclasses.dataclass
     class Config:
