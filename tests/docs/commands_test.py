@@ -32,6 +32,18 @@ from libra_jax.stages import cli, compare
 
 STAGE_FLAGS = ("--workdir", "--debug", "--help")
 STAGES = cli.stages()
+# Why the commands of a page are parsed and not run, where its blocks do not say so themselves.
+PARSED = {
+    "README.md": "CI runs the two commands", "index.md": "site_test.py builds the site",
+    "stages.md": "on published responses, and on a demo's files, for minutes",
+    "bench.md": "on published responses and suites", "judges.md": "on your own checkpoint or endpoint",
+    "serve.md": "howto/endpoint.md and howto/trainers.md run the service; tests/serving asks it",
+    "criteria.md": "on published responses; tests/configs runs the domain's", "audit.md": "on published responses",
+    "downstream.md": "on published responses, and on a demo's files, for minutes",
+    "mixture.md": "on your own files, and for half an hour", "lora.md": "on a demo's files",
+    "sampling.md": "on a demo's files", "paper.md": "for hours; tests/stages/paper_test.py makes small tables",
+    "plans.md": "for minutes, with the TPU's compiler", "tpu.md": "on a TPU", "reference.md": "with names for files",
+}
 FILES = [*sorted((ROOT / "configs").rglob("*.py")), *sorted((ROOT / "libra_jax/stages").glob("*.py"))]
 OTHERS = {"gcloud": ("tpu.md",), "xpk": ("tpu.md",), "export": ("plans.md",)}
 
@@ -171,6 +183,12 @@ def test_every_field_that_prose_names_is_one():
         for span in pages.inline(page.read_text(encoding="utf-8")):
             for name in re.findall(r"--config\.([a-z][\w.]*)", span):
                 assert name in paths or name in groups or name + "." in groups, f"{page.name}: no stage has {name!r}"
+
+
+def test_every_page_whose_commands_are_not_run_says_why():
+    silent = {page.name for page in PAGES if page not in pages.HOWTOS and any(
+        block.is_console and not block.note("needs") for block in pages.blocks(page))}
+    assert silent == set(PARSED), "PARSED says why; `needs` above a block does too"
 
 
 def test_the_reader_of_pages():

@@ -72,5 +72,5 @@ def test_the_menu_names_every_page_once():
             item[part] if isinstance(item, dict) else part)]
 
     config = tomllib.loads((ROOT / "zensical.toml").read_text(encoding="utf-8"))
-    assert sorted(named(config["project"]["nav"])) == sorted(
-        str(page.relative_to(ROOT / "docs")) for page in pages.PAGES[1:])
+    here = sorted(str(page.relative_to(ROOT / "docs")) for page in pages.PAGES[1:])
+    assert sorted(named(config["project"]["nav"])) == here, "zensical.toml names every page of docs/ once"
