@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import io
 import logging
 import os
 import pathlib
@@ -39,7 +38,7 @@ class _Log:
             self._file.flush()
 
 
-class _Tee(io.TextIOBase):
+class _Tee:
     """A stream whose lines go to the log too; of a line that is written over, one every EVERY seconds."""
 
     def __init__(self, stream: IO[str], log: _Log):
@@ -58,15 +57,6 @@ class _Tee(io.TextIOBase):
                 self._log.line(_shown(self._rest))
         return len(text)
 
-    def flush(self) -> None:
-        self._stream.flush()
-
-    def isatty(self) -> bool:
-        return self._stream.isatty()
-
-    def fileno(self) -> int:
-        return self._stream.fileno()
-
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
@@ -81,12 +71,11 @@ def kept(workdir: pathlib.Path, command: str) -> Iterator[None]:
     workdir.mkdir(parents=True, exist_ok=True)
     number = process()
     path = workdir / (NAME if number == 0 else f"log.{number}.txt")
-    with path.open("a", encoding="utf-8", errors="replace") as file:
+    with _closing(path.open("a", encoding="utf-8", errors="replace")) as file:
         if number == 0:
             _lock(file, workdir)
         opened = _Log(path, file)
         opened.line(f"--- {command} (process {os.getpid()} on {socket.gethostname()})")
-        warnings = logging.StreamHandler(sys.stderr)
         out, err = sys.stdout, sys.stderr
         sys.stdout, sys.stderr = _Tee(out, opened), _Tee(err, opened)
         # Where nobody listens to the loggers, warnings go to stderr; the log has them in any case.
@@ -102,7 +91,19 @@ def kept(workdir: pathlib.Path, command: str) -> Iterator[None]:
             sys.stdout, sys.stderr = out, err
 
 
-class _Lines(io.TextIOBase):
+@contextlib.contextmanager
+def _closing(file: IO[str]) -> Iterator[IO[str]]:
+    """The file, closed at the end; what a full disk has left unwritten is let go of."""
+    try:
+        yield file
+    finally:
+        with contextlib.suppress(OSError):
+            file.close()
+
+
+class _Lines:
+    """The log alone, as logging's handlers want it."""
+
     def __init__(self, log: _Log):
         self._log = log
 
@@ -110,6 +111,9 @@ class _Lines(io.TextIOBase):
         if text.strip():
             self._log.line(text)
         return len(text)
+
+    def flush(self) -> None:
+        pass
 
 
 def note(text: str) -> None:

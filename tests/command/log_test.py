@@ -58,14 +58,13 @@ def test_a_progress_that_is_written_over_is_kept_now_and_then(tmp_path, monkeypa
     assert capsys.readouterr().err.count("\r") == 8
 
 
-def test_a_log_that_cannot_be_written_stops_nothing(tmp_path, monkeypatch, capsys):
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+def test_a_log_on_a_full_disk_stops_nothing(tmp_path, capsys):
+    (tmp_path / "log.txt").symlink_to("/dev/full")
     with log.kept(tmp_path, "libra x"):
-        def write(text):
-            raise OSError(28, "No space left on device")
-
-        monkeypatch.setattr(log._open[-1], "_file", type("Full", (), {"write": staticmethod(write)})())
         print("goes on")
-    assert capsys.readouterr().out == "goes on\n"
+    print("and after it")
+    assert capsys.readouterr().out == "goes on\nand after it\n"
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 
 import pytest
@@ -59,6 +60,19 @@ def test_a_dry_run_says_all_and_writes_nothing(stage, files, monkeypatch, capsys
         if path.endswith(".jsonl") or path == "model":
             assert path.split(",")[0] in said.out
     assert len(said.out.split("and write to")[1].split("\n")[1].split(", ")) >= 3  # something beside config and log
+
+
+@pytest.mark.parametrize("stage", ["audit", "bench", "best_of", "compare", "convert", "curate", "downstream", "judge",
+                                   "verify"])
+def test_what_a_dry_run_says_is_written_is_what_the_run_writes(stage, files, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(files)
+    flags = COMMANDS[stage] if stage != "judge" else "--config.examples=bench.jsonl --config.judge=response_length"
+    command = f"libra {stage} --workdir={tmp_path / 'w'} {flags}"
+    assert cli.main(shlex.split(f"{command} --dry_run")) == 0
+    said = capsys.readouterr().out.split("and write to")[1].split("\n")[1].strip().split(", ")
+    assert cli.main(shlex.split(command)) == 0
+    (wrote,) = re.findall(rf"done in .*: libra {stage} wrote (.*) to {tmp_path}", capsys.readouterr().err)
+    assert set(said) == {*wrote.split(", "), "run_config.json", "log.txt"}
 
 
 @pytest.mark.parametrize(("stage", "change", "message"), [
