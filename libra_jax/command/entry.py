@@ -106,6 +106,7 @@ def _guarded(run: Callable, config: Any, workdir: pathlib.Path, debug: bool) -> 
             raise
         return TERMINATED  # training has saved, and said so
     except BrokenPipeError:
+        log.note(traceback.format_exc())
         raise
     except Exception as error:
         return _failed(error, config, debug)

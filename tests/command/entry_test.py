@@ -118,6 +118,15 @@ def test_how_a_run_ends_is_its_status(raised, status, said, tmp_path, capsys):
     assert "Traceback" not in error and f"ended with status {status}" in (tmp_path / "log.txt").read_text()
 
 
+def test_a_reader_of_the_output_that_goes_away_is_left_to_the_command(tmp_path):
+    def unheard(config, workdir):
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        entry.main(unheard, Config(), ["x", f"--workdir={tmp_path}"])
+    assert "BrokenPipeError" in (tmp_path / "log.txt").read_text()
+
+
 def test_a_missing_file_is_told_with_its_field_and_where_it_was_looked_for(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     argv = ["x", f"--workdir={tmp_path / 'w'}", "--config.name=none.jsonl"]
