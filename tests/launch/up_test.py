@@ -115,7 +115,7 @@ def test_slices_begin_again_together(small):
 def test_training_that_saves_when_asked_to_end_is_not_taken_for_finished(cloud):
     cloud.write(stage="""if [ "$(wc -l <"$CLOUD/created")" = 1 ]; then
         printf 'READY\\nREADY\\nREADY\\nPREEMPTED\\n' >"$CLOUD/tpu-vm-n"
-        echo 'sft: stopped by SIGTERM after step 4/9, saved; run the same command to go on'
+        echo 'sft: stopped by SIGTERM after step 4/9, saved; run the same command to go on'; exit 143
         else echo 'life 2'; fi""")
     out, error = cloud("up", V6E, "--", "sft", poll=5)  # so that the stage has ended before the machine is looked at
     assert "worker0: sft: stopped by SIGTERM after step 4/9" in out and "worker0: life 2" in out
