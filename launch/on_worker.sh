@@ -27,9 +27,7 @@ state() {
   if [ ! -e "$run/status" ]; then echo lost; return; fi
   local status
   status=$(cat "$run/status")
-  signalled() { tail -n 50 "$run/log" | grep -q 'stopped by SIGTERM after step'; }
-  # Training that SIGTERM ends has saved, says so and exits 0; a stage that does not listen ends with 128 + 15.
-  if [ "$status" = 143 ] || { [ "$status" = 0 ] && signalled; }; then
+  if [ "$status" = 143 ]; then  # 128 + 15, SIGTERM: of training, which has saved, too
     if [ -e "$run/stopped" ]; then echo stopped; else echo preempted; fi
   elif [ "$status" = 0 ]; then
     echo finished

@@ -47,7 +47,11 @@ stage() {
     [ "${each%%:*}" != "$name" ] || command+=("${each#*:}")
   done
   printf '%q ' "${command[@]}" | sed 's/ $//'; echo
-  [ -n "$dry_run" ] || "${command[@]}"
+  [ -z "$dry_run" ] || return 0
+  local status=0
+  "${command[@]}" || status=$?
+  [ "$status" != 143 ] || echo "$name was stopped before its end; run the same command to go on" >&2
+  [ "$status" = 0 ] || exit "$status"
 }
 
 rollouts=()
@@ -69,19 +73,12 @@ measure() {
   stage judge "judge/$1" --config.examples="$bench" --config.checkpoint="$2" --config.name="$1" \
     --config.template="$template"
 }
-# whole STAGE: a training stage that was asked to stop (SIGTERM) ends well, but without its export.
-whole() {
-  [ -n "$dry_run" ] || [ -e "$workdir/$1/export/config.json" ] ||
-    { echo "$1 was stopped before its end; run the same command to go on" >&2; exit 0; }
-}
 measure base "$checkpoint"
 stage reject reject --config.examples="$train" --config.checkpoint="$checkpoint" --config.template="$template"
 stage sft sft --config.checkpoint="$checkpoint" --config.examples="$train" --config.kept="$workdir/reject/kept.jsonl" \
   --config.template="$template"
-whole sft
 measure sft "$workdir/sft/export"
 stage rl rl --config.checkpoint="$workdir/sft/export" --config.examples="$train" --config.template="$template"
-whole rl
 measure rl "$workdir/rl/export"
 judge=$workdir/judge
 stage bench bench --config.examples="$bench" \

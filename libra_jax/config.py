@@ -7,15 +7,12 @@ import difflib
 import functools
 import importlib.util
 import json
-import os
 import pathlib
 import sys
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeVar
-
-from absl import flags, logging
 
 C = TypeVar("C")
 
@@ -24,27 +21,50 @@ class ConfigError(ValueError):
     """A config that cannot be: the message names the field, the value, what was expected, and the nearest field."""
 
 
-def override(config: C, path: str, text: str) -> C:
+@dataclasses.dataclass(frozen=True)
+class File:
+    """Says of a field, as `Annotated[str, File(Problem)]`, that it names a file; of a tuple, that it names several.
+
+    `record` is what its JSON lines hold; None where that is not always the same, and then `folder`: it may be one.
+    """
+
+    record: type | None = None
+    folder: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """Says of a field, as `Annotated[str, Checkpoint()]`, that it names a folder in Hugging Face format.
+
+    `tokenizer`: it must have one.
+    """
+
+    tokenizer: bool = True
+
+
+def override(config: C, path: str, text: str, *, group: str = "") -> C:
     """Returns `config` with the field at dotted `path` read from `text` as the field's own type.
 
-    Tuples are comma-separated. Raises ConfigError for an unknown field (naming the nearest) or an unreadable value.
+    Tuples are comma-separated. Raises ConfigError for an unknown field (naming the nearest) or an unreadable value;
+    `group` is where `config` stands in the one that is told of, such as "judge.".
     """
     name, _, rest = path.partition(".")
     fields = {field.name: field for field in dataclasses.fields(config)}
     if name not in fields:
         every = field_paths(config)
         near = difflib.get_close_matches(path, every, 1, 0.4) or difflib.get_close_matches(name, list(fields), 1, 0)
-        raise ConfigError(f"{type(config).__name__} has no field {path!r}; the nearest is {near[0]!r}")
+        raise ConfigError(f"--config.{group}{path}: there is no such field; the nearest is "
+                          f"--config.{group}{near[0]}")
     value = getattr(config, name)
     if rest:
         if not dataclasses.is_dataclass(value):
-            raise ConfigError(f"{name!r} is a plain value; it has no field {rest!r}")
-        return dataclasses.replace(config, **{name: override(value, rest, text)})
+            raise ConfigError(f"--config.{group}{path}: {name!r} is a plain value; it has no field {rest!r}")
+        return dataclasses.replace(config, **{name: override(value, rest, text, group=f"{group}{name}.")})
     if dataclasses.is_dataclass(value):
         inner = ", ".join(field.name for field in dataclasses.fields(value))
-        raise ConfigError(f"{path!r} is a group; override one of its fields: {inner}")
+        raise ConfigError(f"--config.{group}{path}={text} is a group; give one of its fields: {inner}")
     hint = typing.get_type_hints(type(config))[name]
-    return dataclasses.replace(config, **{name: _read(hint, text, path)})
+    return dataclasses.replace(config, **{name: _read(hint, text, group + path)})
 
 
 def field_paths(config: Any, prefix: str = "") -> list[str]:
@@ -57,6 +77,19 @@ def field_paths(config: Any, prefix: str = "") -> list[str]:
     return paths
 
 
+def value(config: Any, path: str) -> Any:
+    """The value of the field at dotted `path`."""
+    return functools.reduce(getattr, path.split("."), config)
+
+
+def mark(config: Any, path: str) -> File | Checkpoint | None:
+    """What the field at dotted `path` is said to name; None for a plain one."""
+    *groups, name = path.split(".")
+    owner = type(value(config, ".".join(groups)) if groups else config)
+    hint = typing.get_type_hints(owner, include_extras=True)[name]
+    return next((each for each in getattr(hint, "__metadata__", ()) if isinstance(each, File | Checkpoint)), None)
+
+
 def to_json(config: Any) -> str:
     """The config as indented JSON, for the run's own record of what it was given."""
     return json.dumps(dataclasses.asdict(config), indent=2, default=str)
@@ -65,22 +98,32 @@ def to_json(config: Any) -> str:
 def load(path: str, cls: type[C]) -> C:
     """Runs `get_config()` of a configs/*.py file (your own trusted code) and checks that it gives a `cls`."""
     module = execute(path, "--config")
+    if not callable(getattr(module, "get_config", None)):
+        raise ConfigError(f"--config={path} has no get_config(); expected Python with a function get_config() that "
+                          "returns the stage's config")
     try:
         config = module.get_config()
     except Exception as error:
-        raise ConfigError(f"--config={path}: {type(error).__name__}: {error}; expected Python with a function "
-                          "get_config() that returns the stage's config") from error
+        raise ConfigError(f"--config={path}: get_config() raises {type(error).__name__}: {error}; expected it to "
+                          "return the stage's config") from error
     if not isinstance(config, cls):
-        raise ConfigError(f"--config={path} is a {type(config).__module__}.{type(config).__name__}; "
-                          f"this stage takes {cls.__module__}.{cls.__name__}")
+        raise ConfigError(f"--config={path} is a config of {_stage(type(config))}; this stage takes one of "
+                          f"{_stage(cls)}")
     return config
+
+
+def _stage(cls: type) -> str:
+    room, _, name = cls.__module__.rpartition(".")
+    is_stage = room == "libra_jax.stages" and cls.__name__ == "Config"
+    return f"libra {name}" if is_stage else f"{cls.__module__}.{cls.__name__}"
 
 
 def execute(path: str, flag: str) -> types.ModuleType:
     """Runs a Python file that `flag` names (your own trusted code); ConfigError when it is none, or what it raises."""
     file = pathlib.Path(path)
     if not file.is_file() or file.suffix != ".py":
-        raise ConfigError(f"{flag}={path}: no such file, or not a .py one; configs/ holds the ones that ship")
+        raise ConfigError(f"{flag}={path}: no such file, or not a .py one; expected a Python file, such as "
+                          "those of configs/")
     spec = importlib.util.spec_from_file_location(f"libra_config_{file.stem}", file)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their own module up
@@ -138,84 +181,6 @@ def apply(config: C, overrides: Sequence[tuple[str, str]]) -> C:
     return config
 
 
-def main(run: Callable[[Any, pathlib.Path], Any], default: Any, argv: Sequence[str] | None = None) -> int:
-    """The main of a stage: parses flags, prints help with every field and its default, calls run(config, workdir).
-
-    `run` returns a JSON-able summary or None. Errors of the user's making (ConfigError, ValueError with a remedy, a
-    file that cannot be read or written) end in one line and exit status 2, without a traceback unless --debug is
-    given. run_config.json in the workdir is the config of the first run there and then of the last that succeeded.
-    """
-    argv = list(sys.argv if argv is None else argv)
-    doc = sys.modules[run.__module__].__doc__ or ""
-    try:
-        config, rest = parse(argv[1:], default)
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    if {"--help", "-h", "--helpfull", "--helpshort"} & set(rest):
-        print(describe(doc, default))
-        return 0
-    values = flags.FlagValues()
-    flags.DEFINE_string("workdir", "", "Where results go; a stage that was killed goes on from what lies here.",
-                        flag_values=values)
-    flags.DEFINE_bool("debug", False, "Show tracebacks of errors.", flag_values=values)
-    try:
-        left = values([argv[0], *rest])
-    except flags.Error as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    if left[1:]:
-        print(f"error: unexpected argument {left[1]!r}; fields are given as --config.name=value", file=sys.stderr)
-        return 2
-    if not values.workdir:
-        print("error: --workdir is needed: a folder for the results", file=sys.stderr)
-        return 2
-    logging.set_verbosity(logging.WARNING)  # stages report their own progress
-    workdir = pathlib.Path(values.workdir)
-    note = workdir / "run_config.json"
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        if not note.exists():
-            note.write_text(to_json(config) + "\n", encoding="utf-8")
-        run(config, workdir)
-        note.write_text(to_json(config) + "\n", encoding="utf-8")
-    except (ValueError, OSError) as error:
-        if values.debug:
-            raise
-        print(f"error: {_told(error, config)}", file=sys.stderr)
-        return 2
-    return 0
-
-
-def _told(error: Exception, config: Any) -> str:
-    """The error in words; of the system's about a file, with the field that names it and where it is looked for."""
-    if not isinstance(error, OSError) or not error.strerror or not isinstance(error.filename, str | os.PathLike):
-        return str(error)
-    name = os.fspath(error.filename)
-    fields = [path for path in field_paths(config) if name in _texts(config, path)]
-    where = "" if os.path.isabs(name) else f" (looked for in {os.getcwd()})"
-    return f"{f'--config.{fields[0]}=' if fields else ''}{name}: {error.strerror.lower()}{where}"
-
-
-def _texts(config: Any, path: str) -> tuple:
-    value = functools.reduce(getattr, path.split("."), config)
-    return value if isinstance(value, tuple) else (value,)
-
-
-def describe(doc: str, default: Any) -> str:
-    """Help text: the stage's docstring and every field with its default."""
-    lines = [doc.strip(), "", "flags:", "  --workdir=DIR   where results go (needed)",
-             "  --config=FILE   a configs/*.py file whose get_config() gives the starting point", "  --debug"]
-    for path in field_paths(default):
-        value = functools.reduce(getattr, path.split("."), default)
-        lines.append(f"  --config.{path}={_show(value)}")
-    return "\n".join(lines)
-
-
-def _show(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
 def _read(hint: Any, text: str, path: str) -> Any:
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
@@ -224,22 +189,25 @@ def _read(hint: Any, text: str, path: str) -> Any:
         return _read(next(arg for arg in args if arg is not type(None)), text, path)
     if origin is typing.Literal:
         if text not in args:
-            raise ConfigError(f"{path}={text!r}: expected one of {', '.join(map(str, args))}")
+            raise ConfigError(f"--config.{path}={text}: expected one of {', '.join(map(str, args))}")
         return text
     if origin is tuple:
         return tuple(_read(args[0], part.strip(), path) for part in text.split(",") if part.strip())
     if hint is bool:
         if text.lower() not in ("true", "false", "1", "0"):
-            raise ConfigError(f"{path}={text!r}: expected true or false")
+            raise ConfigError(f"--config.{path}={text}: expected true or false")
         return text.lower() in ("true", "1")
     if hint in (int, float):
         try:
             return hint(text)
         except ValueError:
-            raise ConfigError(f"{path}={text!r}: expected {hint.__name__}") from None
+            wanted = {int: "a whole number", float: "a number"}[hint]
+            raise ConfigError(f"--config.{path}={text}: expected {wanted}") from None
     if hint is str:
         return text
-    raise ConfigError(f"{path}: a field of type {hint} cannot be given on the command line; set it in a config file")
+    raise ConfigError(f"--config.{path}: a field of type {hint} cannot be given on the command line; set it in a "
+                      "config file")
 
 
-__all__ = ["ConfigError", "apply", "describe", "execute", "field_paths", "load", "main", "override", "parse", "to_json"]
+__all__ = ["Checkpoint", "ConfigError", "File", "apply", "execute", "field_paths", "load", "mark", "override", "parse",
+           "to_json", "value"]

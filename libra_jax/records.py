@@ -146,6 +146,10 @@ class PreferencePair:
     rejected_score: float
 
 
+KINDS = (Problem, Rollout, VerifiedRollout, HumanLabel, JudgingExample, RankingExample, Judgement, Score,
+         PreferencePair)
+
+
 @dataclasses.dataclass(frozen=True)
 class Control:
     """A control token of a prompt by its text, such as `<think>`. Plain strings never become control tokens."""
@@ -182,7 +186,8 @@ def from_json(line: str, cls: type[Record]) -> Record:
     except (ValueError, RecursionError) as error:
         raise RecordError(f"not a JSON object: {error}") from None
     if not isinstance(raw, dict):
-        raise RecordError(f"expected a JSON object, found {type(raw).__name__}")
+        is_list = "; write each of its items on a line of its own (jq -c '.[]')" if isinstance(raw, list) else ""
+        raise RecordError(f"expected a JSON object, found {type(raw).__name__}{is_list}")
     hints = typing.get_type_hints(cls)
     for name in raw:
         if name not in hints:
@@ -230,6 +235,20 @@ def read(path: str | os.PathLike, cls: type[Record], *, rejected: list[str] | No
     finally:
         if sink:
             sink.close()
+
+
+def kinds(path: str | os.PathLike) -> list[str]:
+    """The names of the records that the first line of a file is, where it is any."""
+    with open(path, "rb") as lines:
+        first = next((line for line in lines if line.strip()), b"")
+    found = []
+    for cls in KINDS:
+        try:
+            from_json(first.decode("utf-8"), cls)
+        except (RecordError, UnicodeDecodeError):
+            continue
+        found.append(cls.__name__)
+    return found
 
 
 def write(path: str | os.PathLike, records: Iterable[Any]) -> int:

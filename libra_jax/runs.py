@@ -7,10 +7,13 @@ first one alone writes to its folder.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import json
 import os
 import pathlib
+import re
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -19,16 +22,20 @@ import numpy as np
 
 from libra_jax import records
 
+_TOLD = 3  # broken lines that are told one by one
 _END = 2**20  # bytes of each end of a file of weights that its fingerprint covers
 
 
-def need(config: Any, *names: str) -> None:
-    """Raises ValueError for the first of these fields that is empty, or holds one path where several belong."""
+def need(config: Any, *names: str, group: str = "") -> None:
+    """Raises ValueError for the first of these fields that is empty, or holds one path where several belong.
+
+    `group` is where `config` stands in the config of the stage, such as "judge.".
+    """
     defaults = type(config)()
     for name in names:
         value = getattr(config, name)
         if not value:
-            raise ValueError(f"--config.{name} is empty; expected a path")
+            raise ValueError(f"--config.{group}{name} is empty; expected a path")
         if isinstance(value, str) and isinstance(getattr(defaults, name), tuple):
             raise ValueError(f"{name} is the string {value!r}; expected a tuple of paths: write ({value!r},)")
 
@@ -42,17 +49,25 @@ def read(path: str, cls: type, workdir: pathlib.Path, *, name: str = "") -> tupl
     rejected: list[str] = []
     aside = workdir / f"{name or pathlib.Path(path).stem}.rejected.jsonl" if is_first() else pathlib.Path(os.devnull)
     found = list(records.read(path, cls, rejected=rejected, aside=aside))
-    for line in rejected[:10] if is_first() else ():
+    some(found, path, cls, rejected)
+    for line in rejected[:_TOLD] if is_first() else ():
         print(f"set aside: {line}", file=sys.stderr)
-    return _some(found, path, rejected), len(rejected)
+    if len(rejected) > _TOLD and is_first():
+        print(f"set aside: {len(rejected) - _TOLD:,} more lines; they are in {aside}", file=sys.stderr)
+    return found, len(rejected)
 
 
-def _some(found: list, path: str, rejected: Sequence[str]) -> list:
-    """`found`, the records of the file `path`; ValueError when there are none, with the first broken line if any."""
-    if not found:
-        why = f"all {len(rejected)} lines are broken; the first: {rejected[0]}" if rejected else "the file is empty"
-        raise ValueError(f"{path}: no records: {why}")
-    return found
+def some(found: Sequence[Any], path: str, cls: type, rejected: Sequence[str]) -> None:
+    """ValueError when `found`, the records of class `cls` in the file `path`, are none; it says what the file is."""
+    if found:
+        return
+    wanted = f"expected JSON lines of {cls.__name__}"
+    if not rejected:
+        raise ValueError(f"{path}: no records: the file is empty; {wanted}")
+    kinds = records.kinds(path)
+    is_other = f"; these are lines of {' or '.join(kinds)}" if kinds else ""
+    raise ValueError(f"{path}: no records: all lines are broken ({len(rejected)}); line "
+                     f"{rejected[0].removeprefix(f'{path}:')}; {wanted}{is_other}")
 
 
 def resume(path: pathlib.Path, cls: type, config: Any, *, inputs: Sequence[str], together: bool = False
@@ -68,7 +83,9 @@ def resume(path: pathlib.Path, cls: type, config: Any, *, inputs: Sequence[str],
     opened: list[records.Appender] = []
 
     def there() -> bytes:
-        claim(path.with_name(path.name + ".config.json"), config, inputs=inputs)
+        partial = path.with_name(path.name + ".partial")
+        begun = path.exists() or (partial.exists() and partial.stat().st_size > 0)
+        claim(path.with_name(path.name + ".config.json"), config, inputs=inputs, begun=begun)
         out = records.Appender(path, cls)
         opened.append(out)
         lines = "".join(records.to_json(record) + "\n" for record in out.done) if num_processes() > 1 else ""
@@ -97,11 +114,12 @@ class Reader:
         self.finished = True
 
 
-def claim(note: pathlib.Path, config: Any, *, inputs: Sequence[str]) -> None:
+def claim(note: pathlib.Path, config: Any, *, inputs: Sequence[str], begun: bool = True) -> None:
     """Notes in `note` from what its neighbours are made: `config`, and fingerprints of the inputs.
 
     `inputs` names the fields of the config that are paths or tuples of paths: what lies there counts, not the path; so
-    it does where a field names a Python file. ValueError when the note of an earlier run says otherwise.
+    it does where a field names a Python file. ValueError when the note of an earlier run says otherwise, unless nothing
+    was `begun` under it: whoever has put a mistake right goes on in the same folder.
     """
     now = json.loads(json.dumps(dataclasses.asdict(config)))  # as the note gives it back: lists for tuples
     for name, value in now.items():
@@ -109,14 +127,25 @@ def claim(note: pathlib.Path, config: Any, *, inputs: Sequence[str]) -> None:
             now[name] = [fingerprint(pathlib.Path(path)) for path in value]
         elif value and (name in inputs or (isinstance(value, str) and value.endswith(".py"))):
             now[name] = fingerprint(pathlib.Path(value))
-    if note.exists() and (before := json.loads(note.read_text(encoding="utf-8"))) != now:
+    if begun and note.exists() and (before := json.loads(note.read_text(encoding="utf-8"))) != now:
         old, new = _flat(before), _flat(now)
         name = next(name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name))
         made = note.with_name(note.name.removesuffix(".config.json"))
-        raise ValueError(f"{made} was made with {name}={old.get(name)!r}, now {name}={new.get(name)!r}; use another "
-                         "--workdir, or empty this one")
+        given = _flat(dataclasses.asdict(config)).get(name)
+        before, after = (_of_content(value) for value in (old.get(name), new.get(name)))
+        was = "(other contents)" if before and after else before or repr(old.get(name))
+        now = given if after else repr(new.get(name))
+        raise ValueError(f"{made} was made with {name}={was}, now {name}={now}; use another --workdir, or empty this "
+                         "one")
     if is_first():
         records.write_json(note, now)
+
+
+def _of_content(value: Any) -> str:
+    """What to call the fingerprint of a file or a folder, or of several; "" for a value that is none."""
+    every = value if isinstance(value, list) else [value]
+    is_one = every and all(isinstance(each, str) and re.fullmatch("[0-9a-f]{64}", each) for each in every)
+    return "some file" if is_one else ""
 
 
 def num_processes() -> int:
@@ -171,7 +200,7 @@ def fingerprint(path: pathlib.Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     if not path.is_dir():
-        raise FileNotFoundError(f"{path}: no such file or folder")
+        raise FileNotFoundError(errno.ENOENT, "No such file or folder", str(path))
     digest = hashlib.sha256()
     for part in sorted(path.iterdir()):
         if part.suffix in (".json", ".safetensors", ".model"):
@@ -184,9 +213,32 @@ def fingerprint(path: pathlib.Path) -> str:
 
 
 def report(summary: Mapping[str, Any]) -> None:
-    """Prints a stage's summary as one line of name=value; of several processes the first one does."""
-    if is_first():
-        print(" ".join(f"{name}={value}" for name, value in summary.items()))
+    """Prints a stage's summary; of several processes the first one does.
+
+    On a terminal a line for each of its names. Elsewhere one line of words name=value, quoted as a shell has it
+    (shlex.split takes it apart); values that are neither text nor plain numbers are JSON.
+    """
+    if not is_first():
+        return
+    if not sys.stdout.isatty():
+        print(" ".join(f"{name}={shlex.quote(_plain(value))}" for name, value in summary.items()))
+        return
+    flat = {name.replace("_", " ").replace(".", ", "): value for name, value in _flat(dict(summary)).items()}
+    width = max(map(len, flat))
+    for name, value in flat.items():
+        print(f"  {name:<{width}}  {_readable(value)}")
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"), default=str)
+
+
+def _readable(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return ", ".join(map(_readable, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _flat(tree: dict, prefix: str = "") -> dict[str, Any]:

@@ -70,6 +70,11 @@ class Draw:
     """How many are drawn: disagreements as evenly over their strata as can be, agreements in proportion to theirs.
 
     Every stratum gets at least one, since what is never drawn is never estimated.
+
+    Attributes:
+      disagreements: responses drawn of which judges and label, or two judges, disagree.
+      agreements: responses drawn of which they agree.
+      seed: of the draw.
     """
 
     disagreements: int = 60

@@ -14,6 +14,10 @@ class Divergence:
     Two looks are compared and none between, so a fall that is slower than `drop` in `window` looks is not seen: a
     longer window sees slower ones, later. `drop` should be well above the noise of a look's accuracy (of N responses
     its standard error is about 0.5 / sqrt(N)). drop=1 never stops.
+
+    Attributes:
+      drop: a fall of accuracy by more than this, while the reward rose, ends the run; 1 never does.
+      window: how many looks before the latest one the other one lies.
     """
 
     drop: float = 0.05

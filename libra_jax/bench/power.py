@@ -18,7 +18,12 @@ from libra_jax.bench.score import Table, rightness
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Target:
-    """What shall be found: differences of so many `points` (hundredths of accuracy), with this chance (`power`)."""
+    """What shall be found.
+
+    Attributes:
+      points: differences, in hundredths of accuracy.
+      power: the chance with which each shall be found.
+    """
 
     points: tuple[float, ...] = (1.0, 2.0, 5.0)
     power: float = 0.8

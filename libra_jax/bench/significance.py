@@ -19,7 +19,13 @@ _CHUNK = 4_000_000  # weights held at a time: 32 MB
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Bootstrap:
-    """How intervals are made: `num_resamples` draws from `seed`; `level` is the share they should cover."""
+    """How intervals are made.
+
+    Attributes:
+      num_resamples: draws of problems, with replacement.
+      level: the share of cases in which an interval should cover the truth.
+      seed: of the draws.
+    """
 
     num_resamples: int = 2000
     level: float = 0.95

@@ -134,7 +134,7 @@ class EndpointJudge:
         votes, total = self.config.num_samples, len(examples) * self.config.num_samples
         done: dict[int, Request] = {}  # by place in the run, what is not yet handed out
         place = ahead = skip  # the next to hand out, and the next to begin
-        failures = 0  # in a row
+        failures, why = 0, ""  # in a row, and the last one's
         with _Flight(self) as flight:
             while place < total:
                 while ahead < min(total, place + AHEAD * self.config.concurrency):
@@ -148,6 +148,10 @@ class EndpointJudge:
                     yield self._judgement(done.pop(place))
                     place += 1
                 if not flight.size:
+                    if failures > 1 and tally.failed == tally.requests:  # of all runs; one alone may be to blame itself
+                        raise EndpointError(f"all {failures} requests failed at {self.config.url}, the last: "
+                                            f"{why}; check that it is there and that this machine reaches it; the same "
+                                            "command asks again")
                     failures = 0  # nothing is left to succeed after them
                     continue
                 at, request = flight.next()
@@ -157,10 +161,10 @@ class EndpointJudge:
                     log.append(request)
                 if self.progress:
                     self.progress(tally, place + len(done), total)
-                failures = failures + 1 if request.failure else 0
+                failures, why = failures + 1 if request.failure else 0, request.failure
                 if failures >= self.config.max_failures:
                     raise EndpointError(f"{failures} requests in a row failed at {self.config.url}, the last: "
-                                        f"{request.failure}; the same command goes on from here (or takes them as "
+                                        f"{why}; the same command goes on from here (or takes them as "
                                         "unparsed, with a larger --config.endpoint.max_failures)")
         if log:
             log.finish()

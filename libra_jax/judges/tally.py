@@ -34,7 +34,12 @@ class Request:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Prices:
-    """What a million tokens of prompts, and of answers, cost, in any currency."""
+    """What tokens cost, in any currency.
+
+    Attributes:
+      input: of a million tokens of prompts.
+      output: of a million tokens of answers.
+    """
 
     input: float = 0.0
     output: float = 0.0

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import Annotated, Literal
 
+from libra_jax import config as configs
 from libra_jax.judging import curriculum
 from libra_jax.learning import looks
 from libra_jax.parallel import mesh as meshes
+from libra_jax.records import Judgement, JudgingExample, Problem, RankingExample
 from libra_jax.sampling import engine
 from libra_jax.train import run as training
 from libra_jax.train.optimizer import OptimizerConfig
@@ -15,7 +17,17 @@ from libra_jax.train.optimizer import OptimizerConfig
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GrpoConfig:
-    """The objective (objectives/grpo.py); `length_expected` and `length_maximum` in tokens (judging/reward.py)."""
+    """The objective (objectives/grpo.py).
+
+    Attributes:
+      normalise: advantages are rewards minus their group's mean, divided by its standard deviation (std) or not (mean).
+      clip_low: the ratio of new to old probabilities counts down to 1 - clip_low.
+      clip_high: the ratio counts up to 1 + clip_high.
+      kl_weight: of the divergence from the first parameters; 0: none, and they are not kept.
+      importance_cap: largest weight for the difference between sampler and trainer.
+      length_expected: tokens up to which length costs nothing (judging/reward.py).
+      length_maximum: tokens from which on length costs 1.
+    """
 
     normalise: Literal["std", "mean"] = "std"
     clip_low: float = 0.2
@@ -34,13 +46,15 @@ class Config:
     judgements: "" for all examples; else JSON lines of Judgement, several an example by the judge that is to learn (as
       `libra reject` and `libra judge` write them): their pass rates choose examples, as `curriculum` says, and order
       them. (Easy first, an epoch passes over the examples that wait for redraws which no step needed.)
+    curriculum: which examples the pass rates choose, and in which order.
     ranking: JSON lines of RankingExample, as `libra curate` makes them; empty: none.
     problems: JSON lines of Problem, with answers, to solve; empty: none.
     weights: of judging, ranking and problems: their shares of the groups, of those three that have a file.
     timeout: seconds after which an answer to a problem is undecided.
     template: a name in judging/prompt.py.
     prompt_length: longer prompts are left out and counted.
-    groups: groups a step. redraws: how often a step draws again while groups of equal rewards leave gaps.
+    groups: groups a step.
+    redraws: how often a step draws again while groups of equal rewards leave gaps.
     updates: optimizer steps for each draw; more than one makes the data off-policy, which the clips bound.
     sampling: `num_samples` is the group's size; the seed is the train seed's. The objective's log-probabilities are
       taken at its temperature; filters (top_k, top_p) would sample from another policy and are refused.
@@ -52,14 +66,16 @@ class Config:
     held_out: JSON lines of labelled JudgingExample of other problems, judged while the run goes on; "": none.
     watch: when that is, and what else can be seen of the run (learning/looks.py).
     sampling_devices: with `overlap`, so many devices draw and the others train; 0: the one device does both.
+    grpo: the objective.
+    train: how long, on which mesh, and with which optimizer (train/run.py).
     """
 
-    checkpoint: str = ""
-    examples: str = ""
-    judgements: str = ""
+    checkpoint: Annotated[str, configs.Checkpoint()] = ""
+    examples: Annotated[str, configs.File(JudgingExample)] = ""
+    judgements: Annotated[str, configs.File(Judgement)] = ""
     curriculum: curriculum.CurriculumConfig = curriculum.CurriculumConfig()
-    ranking: str = ""
-    problems: str = ""
+    ranking: Annotated[str, configs.File(RankingExample)] = ""
+    problems: Annotated[str, configs.File(Problem)] = ""
     weights: tuple[float, ...] = (1.0, 1.0, 1.0)
     timeout: float = 5.0
     template: str = "libra"
@@ -71,7 +87,7 @@ class Config:
     sampling_mesh: meshes.MeshConfig = meshes.MeshConfig(data=0, fsdp=0, sequence=0, tensor=0)
     overlap: bool = False
     sampling_devices: int = 0
-    held_out: str = ""
+    held_out: Annotated[str, configs.File(JudgingExample)] = ""
     watch: looks.WatchConfig = looks.WatchConfig()
     grpo: GrpoConfig = GrpoConfig()
     train: training.TrainConfig = training.TrainConfig(optimizer=OptimizerConfig(learning_rate=1e-6))

@@ -15,7 +15,14 @@ AXES = ("data", "fsdp", "sequence", "tensor")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MeshConfig:
-    """Sizes of the mesh axes; one may be -1 and takes what is left. Slices of TPUs lie along `data`."""
+    """Sizes of the mesh axes; one may be -1 and takes what is left. Slices of TPUs lie along `data`.
+
+    Attributes:
+      data: copies of the model, each with its own rows; -1 takes the devices that are left.
+      fsdp: parts into which the parameters are cut, and rows with them; -1 as for data.
+      sequence: parts into which long rows are cut.
+      tensor: parts into which each layer is cut.
+    """
 
     data: int = 1
     fsdp: int = -1
@@ -69,11 +76,12 @@ def _sizes(config: MeshConfig, count: int) -> list[int]:
     if -1 in sizes:
         known = math.prod(size for size in sizes if size != -1)
         if count % known:
-            raise ValueError(f"mesh {_words(config)}: {known} does not divide the number of devices, {count}")
+            raise ValueError(f"mesh {_words(config)}: {known} does not divide the number of devices, {count}; expected "
+                             "sizes whose product it is (-1: what is left)")
         sizes[sizes.index(-1)] = count // known
     if math.prod(sizes) != count:
         raise ValueError(f"mesh {_words(config)}: {math.prod(sizes)} devices asked for, {count} there; set one size to "
-                         "-1")
+                         "-1 (what is left)")
     return sizes
 
 

@@ -39,11 +39,19 @@ from libra_jax.sampling.watch import Acceptance, Watch
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SamplingConfig:
-    """How to draw. Temperature 0 is greedy; `top_k` 0 and `top_p` 1 are off; `batch_size` counts rows (samples).
+    """How to draw.
 
-    `cache_tokens`: positions that the cache of all rows holds together; 0: enough for rows that are all as long as
-    they may be. With fewer, more rows fit a device, and a row that finds no page left is drawn again later.
-    `cache_dtype` int8 halves a bfloat16 cache, at the price of less exact log-probabilities.
+    Attributes:
+      temperature: of the softmax; 0 is greedy.
+      top_k: only the so many likeliest tokens are drawn; 0: all.
+      top_p: only the likeliest tokens that together have this probability are drawn; 1: all.
+      max_new_tokens: a sample that has not stopped by then is cut off.
+      num_samples: of each prompt.
+      seed: of the draws, which depend on nothing else but the prompt's id and the sample's number.
+      batch_size: rows (samples) that are drawn side by side.
+      cache_tokens: positions that the cache of all rows holds together; 0: enough for rows that are all as long as they
+        may be. With fewer, more rows fit a device, and a row that finds no page left is drawn again later.
+      cache_dtype: int8 halves a bfloat16 cache, at the price of less exact log-probabilities.
     """
 
     temperature: float = 1.0

@@ -1,4 +1,4 @@
-"""Audits labels and judges: a page for people to label disagreements, the noise of labels, and probes of biases.
+r"""Audits labels and judges: a page to label disagreements, the noise of labels, and probes of biases.
 
     libra audit --workdir=DIR --config.examples=bench.jsonl --config.judgements=A/judgements.jsonl,B/judgements.jsonl
     libra audit --workdir=DIR --config.examples=bench.jsonl --config.judgements=A/judgements.jsonl,B/judgements.jsonl \
@@ -22,14 +22,15 @@ import collections
 import dataclasses
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from libra_jax import config as configs
 from libra_jax import records, runs
 from libra_jax.bench import audit, labelling, noise, probes, report
 from libra_jax.bench.audit import Item
 from libra_jax.bench.significance import Bootstrap
-from libra_jax.records import HumanLabel, JudgingExample, Problem, VerifiedRollout
+from libra_jax.command import entry
+from libra_jax.records import HumanLabel, Judgement, JudgingExample, Problem, VerifiedRollout
 from libra_jax.stages import compare
 
 
@@ -50,11 +51,11 @@ class Config:
       bootstrap: how the intervals of probes are made; its level is that of the others too.
     """
 
-    examples: str = ""
-    rollouts: str = ""
-    problems: str = ""
-    judgements: tuple[str, ...] = ()
-    human: tuple[str, ...] = ()
+    examples: Annotated[str, configs.File(JudgingExample)] = ""
+    rollouts: Annotated[str, configs.File(VerifiedRollout)] = ""
+    problems: Annotated[str, configs.File(Problem)] = ""
+    judgements: Annotated[tuple[str, ...], configs.File(Judgement)] = ()
+    human: Annotated[tuple[str, ...], configs.File(HumanLabel)] = ()
     draw: audit.Draw = audit.Draw()
     show_reference: bool = True
     probes: tuple[str, ...] = ()
@@ -73,18 +74,34 @@ class _Made:
     draw: audit.Draw
 
 
+def check(config: Config) -> None:
+    """ValueError for paths that are missing, or not for what is asked."""
+    if config.probes:
+        unused = [name for name in ("rollouts", "problems", "human") if getattr(config, name)]
+        if unused:
+            raise ValueError(f"--config.{unused[0]} is not for probes; leave it out")
+        runs.need(config, "examples")
+        probes.named(config.probes)
+    elif config.probed:
+        raise ValueError("--config.probed is for probes; give --config.probes too, or leave it out")
+    elif not config.examples and not config.rollouts:
+        raise ValueError("--config.examples and --config.rollouts are empty; expected a path in one of them")
+
+
+def writes(config: Config) -> tuple[str, ...]:
+    """The files that `run` makes."""
+    return ("probed.jsonl", "probes.json") if config.probes else ("label.html", "sample.jsonl", "audit.json")
+
+
 def run(config: Config, workdir: pathlib.Path) -> dict:
     """Audits labels, or probes judges where `config.probes` says so; returns what audit.json or probes.json holds.
 
     Broken lines of a file are set aside in NAME.rejected.jsonl of `workdir` and counted. Raises ValueError for missing
     or needless paths, inputs that do not fit each other, or a workdir whose sample was drawn from other inputs.
     """
+    check(config)
     workdir = pathlib.Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
-    unused = [name for name in ("rollouts", "problems", "human") if getattr(config, name)] if config.probes else []
-    if unused or (config.probed and not config.probes):
-        raise ValueError(f"--config.{unused[0]} is not for probes; leave it out" if unused else
-                         "--config.probed is for probes; give --config.probes too, or leave it out")
     broken: list[str] = []
     found = _probe(config, workdir, broken) if config.probes else _audit(config, workdir, broken)
     print(f"{len(broken)} broken lines set aside")
@@ -96,8 +113,6 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
 
 
 def _audit(config: Config, workdir: pathlib.Path, broken: list[str]) -> dict[str, Any]:
-    if not config.examples and not config.rollouts:
-        raise ValueError("--config.examples and --config.rollouts are empty; expected a path in one of them")
     items = audit.gather(
         _read(config, "examples", JudgingExample, workdir, broken),
         _read(config, "rollouts", VerifiedRollout, workdir, broken),
@@ -180,7 +195,6 @@ def _strata(items: Sequence[Item], drawn: Sequence[Item]) -> list[tuple[str, str
 
 def _probe(config: Config, workdir: pathlib.Path, broken: list[str]) -> dict[str, Any]:
     """Writes probed.jsonl, and with judgements prints the tables of probes and of length."""
-    runs.need(config, "examples")
     chosen = probes.choose(_read(config, "examples", JudgingExample, workdir, broken), config.probed)
     copies = probes.perturb(chosen, probes.named(config.probes))
     path = workdir / "probed.jsonl"
@@ -237,7 +251,7 @@ def _plain(value: Any) -> Any:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`libra audit`; see the module's docstring."""
-    return configs.main(run, Config(), argv)
+    return entry.main(run, Config(), argv, check=check, writes=writes)
 
 
 if __name__ == "__main__":

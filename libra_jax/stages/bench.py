@@ -1,4 +1,4 @@
-"""Measures judges on examples whose labels are known: Judgement files -> report.html, report.json and a table.
+"""Measures judges on examples with known labels: Judgement files -> report.html, report.json and a table.
 
     libra bench --workdir=DIR --config.examples=bench.jsonl --config.judgements=A/judgements.jsonl,B/judgements.jsonl
     libra bench --workdir=DIR --config.suite=libra_bench --config.examples=hf://datasets/meituan/Libra-Bench@main
@@ -15,13 +15,14 @@ import dataclasses
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 from libra_jax import config as configs
 from libra_jax import records
 from libra_jax.bench import power, published, report, slices, suites
 from libra_jax.bench.significance import Bootstrap
-from libra_jax.records import JudgingExample, Problem, VerifiedRollout
+from libra_jax.command import dry, entry
+from libra_jax.records import Judgement, JudgingExample, Problem, VerifiedRollout
 from libra_jax.stages import compare
 from libra_jax.train import metrics
 
@@ -47,17 +48,35 @@ class Config:
       shown: at most so many examples are in the page; the numbers are always of all.
     """
 
-    examples: str = ""
-    judgements: tuple[str, ...] = ()
+    examples: Annotated[str, configs.File(folder=True)] = ""
+    judgements: Annotated[tuple[str, ...], configs.File(Judgement)] = ()
     suite: Literal["records", "libra_bench", "reward_bench_2", "rm_bench", "judge_bench", "process_bench"] = "records"
-    metrics: tuple[str, ...] = ()
+    metrics: Annotated[tuple[str, ...], configs.File()] = ()
     title: str = "Libra: judges measured"
     bootstrap: Bootstrap = Bootstrap()
     slices: slices.SliceConfig = slices.SliceConfig()
-    problems: str = ""
-    rollouts: str = ""
+    problems: Annotated[str, configs.File(Problem)] = ""
+    rollouts: Annotated[str, configs.File(VerifiedRollout)] = ""
     target: power.Target = power.Target()
     shown: int = report.SHOWN
+
+
+def check(config: Config) -> None:
+    """ValueError where no examples are named."""
+    if not config.examples:
+        raise ValueError("--config.examples is empty; expected a file of judging examples")
+
+
+def writes(config: Config) -> tuple[str, ...]:
+    """The files that `run` makes."""
+    return ("report.html", "report.json") if config.judgements else ("examples.jsonl",)
+
+
+def look(config: Config) -> list[str]:
+    """For --dry_run: the first examples, where they are records. ValueError for what is none."""
+    if config.suite != "records":
+        return []
+    return [f"examples: {dry.file('examples', config.examples, configs.File(JudgingExample))}"]
 
 
 def run(config: Config, workdir: pathlib.Path) -> dict:
@@ -68,8 +87,7 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
     an empty path, judgements that do not cover the examples (score.tabulate), or two judges that nothing tells apart;
     FileNotFoundError for no such file.
     """
-    if not config.examples:
-        raise ValueError("--config.examples is empty; expected a file of judging examples")
+    check(config)
     workdir = pathlib.Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     broken: list[str] = []
@@ -140,7 +158,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv if argv is None else argv)
     if argv[1:2] == ["compare"]:
         return compare.main([f"{argv[0]} compare", *argv[2:]])
-    return configs.main(run, Config(), argv)
+    return entry.main(run, Config(), argv, check=check, writes=writes, look=look)
 
 
 if __name__ == "__main__":

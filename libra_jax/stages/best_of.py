@@ -1,4 +1,4 @@
-r"""Best of n: how often the response that a judge picks out of n is right, beside chance, a vote and the verifier.
+r"""Best of n: how often the response that a judge picks is right, beside chance, a vote and the verifier.
 
     libra best_of --workdir=DIR --config.problems=problems.jsonl --config.rollouts=verified.jsonl
     libra judge --workdir=DIR/judge --config.examples=DIR/examples.jsonl --config.checkpoint=FOLDER
@@ -15,6 +15,7 @@ import collections
 import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import Annotated
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from libra_jax import config as configs
 from libra_jax import records, runs
 from libra_jax.bench import best_of, plots, significance, tables
 from libra_jax.bench.significance import Bootstrap
+from libra_jax.command import entry
 from libra_jax.judges import baselines
 from libra_jax.judging import reward
 from libra_jax.records import Judgement, JudgingExample, Problem, VerifiedRollout, example_id
@@ -42,11 +44,16 @@ class Config:
       bootstrap: how intervals are made.
     """
 
-    problems: str = ""
-    rollouts: str = ""
-    judgements: tuple[str, ...] = ()
+    problems: Annotated[str, configs.File(Problem)] = ""
+    rollouts: Annotated[str, configs.File(VerifiedRollout)] = ""
+    judgements: Annotated[tuple[str, ...], configs.File(Judgement)] = ()
     sizes: tuple[int, ...] = ()
     bootstrap: Bootstrap = Bootstrap()
+
+
+def check(config: Config) -> None:
+    """ValueError for a path that is missing."""
+    runs.need(config, "problems", "rollouts")
 
 
 def run(config: Config, workdir: pathlib.Path) -> dict:
@@ -56,7 +63,7 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
     and counted as unscored. Broken lines are set aside. ValueError for rollouts of an unknown problem, the same one
     twice, judgements of none of these responses, or sizes that cannot be.
     """
-    runs.need(config, "problems", "rollouts")
+    check(config)
     problems, broken = runs.read(config.problems, Problem, workdir)
     rollouts, more = runs.read(config.rollouts, VerifiedRollout, workdir)
     rejected: list[str] = []
@@ -157,7 +164,7 @@ def table(sizes: Sequence[int], lines: Sequence[best_of.Line]) -> tables.Table:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`libra best_of`; see the module's docstring."""
-    return configs.main(run, Config(), argv)
+    return entry.main(run, Config(), argv, check=check, writes=("examples.jsonl", "best_of.json", "best_of.svg"))
 
 
 if __name__ == "__main__":

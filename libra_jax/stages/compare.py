@@ -16,12 +16,13 @@ import json
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 from libra_jax import config as configs
 from libra_jax import records
 from libra_jax.bench import paired, power, published, report, suites
 from libra_jax.bench.significance import Bootstrap
+from libra_jax.command import entry
 from libra_jax.records import Judgement
 
 FILE = "judgements.jsonl"
@@ -34,18 +35,24 @@ class Config:
     Attributes:
       judgements: files as `libra judge` writes them, or their folders; a file may hold several judges.
       examples: the file of the suite; default: what all folders' run_config.json say was judged.
-      suite: what `examples` holds, as in the bench stage.
+      suite: what `examples` holds: JudgingExample records, or a published suite's own rows (bench/layouts.py).
       metric: what is compared, of those in bench/score.py.
       bootstrap: how intervals and p-values are made; 1 - level is also the level of the tests.
       target: the differences (of mean_of_sources) for which the number of problems is told.
     """
 
-    judgements: tuple[str, ...] = ()
-    examples: str = ""
+    judgements: Annotated[tuple[str, ...], configs.File(Judgement, folder=True)] = ()
+    examples: Annotated[str, configs.File(folder=True)] = ""
     suite: Literal["records", "libra_bench", "reward_bench_2", "rm_bench", "judge_bench", "process_bench"] = "records"
     metric: str = "mean_of_sources"
     bootstrap: Bootstrap = Bootstrap()
     target: power.Target = power.Target()
+
+
+def check(config: Config) -> None:
+    """ValueError where no judgements are named."""
+    if not config.judgements:
+        raise ValueError("--config.judgements is empty; expected files of judgements, as `libra judge` writes them")
 
 
 def run(config: Config, workdir: pathlib.Path) -> list[dict]:
@@ -54,8 +61,7 @@ def run(config: Config, workdir: pathlib.Path) -> list[dict]:
     Broken lines are set aside as in the bench stage. Raises ValueError for fewer than two judges, an unknown metric, no
     examples, or judgements that do not cover them; FileNotFoundError for no such file.
     """
-    if not config.judgements:
-        raise ValueError("--config.judgements is empty; expected files of judgements, as `libra judge` writes them")
+    check(config)
     files = [_file(path) for path in config.judgements]
     workdir = pathlib.Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
@@ -92,8 +98,9 @@ def read(paths: Sequence[str], workdir: pathlib.Path, broken: list[str]) -> dict
             raise ValueError(f"{path}: judge {name!r} is there twice; judge again with another --config.name")
         result[name] = judgements
     if not result:
-        raise ValueError(f"{', '.join(paths)}: no judgements; expected JSON lines of Judgement, as `libra judge` "
-                         "writes them")
+        kinds = " or ".join(records.kinds(paths[0]))
+        raise ValueError(f"--config.judgements={','.join(paths)}: no judgements; expected JSON lines of Judgement, as "
+                         f"`libra judge` writes them{f'; these are lines of {kinds}' if kinds else ''}")
     return result
 
 
@@ -129,7 +136,7 @@ def flags(words: Sequence[str]) -> list[str]:
 def main(argv: Sequence[str] | None = None) -> int:
     """`libra bench compare A B` or `libra compare`; see the module's docstring."""
     argv = list(sys.argv if argv is None else argv)
-    return configs.main(run, Config(), [argv[0], *flags(argv[1:])])
+    return entry.main(run, Config(), [argv[0], *flags(argv[1:])], check=check, writes=("compare.json",))
 
 
 if __name__ == "__main__":

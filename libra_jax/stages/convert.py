@@ -12,20 +12,31 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from typing import Literal
+from typing import Annotated, Literal
 
 from libra_jax import config as configs
 from libra_jax import runs
+from libra_jax.command import entry
 from libra_jax.model import hf, transformer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-    """`checkpoint`: the folder to read. `max_shard_bytes`: a larger model is written as several files."""
+    """Attributes:
+    checkpoint: the folder to read, in Hugging Face format.
+    dtype: of the weights that are written.
+    max_shard_bytes: a larger model is written as several files.
+    """
 
-    checkpoint: str = ""
+    checkpoint: Annotated[str, configs.Checkpoint(tokenizer=False)] = ""
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
     max_shard_bytes: int = 5_000_000_000
+
+
+def check(config: Config) -> None:
+    """ValueError where no checkpoint is named."""
+    if not config.checkpoint:
+        raise ValueError("--config.checkpoint is empty; expected a folder in Hugging Face format")
 
 
 def run(config: Config, workdir: pathlib.Path) -> dict:
@@ -34,8 +45,7 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
     Raises FileNotFoundError or ValueError for what is missing or does not fit, as model/hf.py says, and ValueError when
     the files of an earlier run there come from another checkpoint or config.
     """
-    if not config.checkpoint:
-        raise ValueError("--config.checkpoint is empty; expected a folder in Hugging Face format")
+    check(config)
     source, target = pathlib.Path(config.checkpoint), workdir / "checkpoint"
     if target.resolve() == source.resolve():
         raise ValueError(f"--config.checkpoint={source} is where the result goes; give another --workdir")
@@ -56,7 +66,7 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
 
 def main(argv=None) -> int:
     """Command line: `libra convert`."""
-    return configs.main(run, Config(), argv)
+    return entry.main(run, Config(), argv, check=check, writes=("checkpoint/",))
 
 
 if __name__ == "__main__":

@@ -20,10 +20,11 @@ import pathlib
 import shlex
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from libra_jax import config as configs
 from libra_jax import records, runs
+from libra_jax.command import entry
 from libra_jax.data import beam
 from libra_jax.judging import card as cards
 from libra_jax.judging import ranking, v2v
@@ -51,13 +52,24 @@ class Config:
         same bytes; its workers must see `workdir` and the inputs. Empty: this process alone, without Beam.
     """
 
-    problems: tuple[str, ...] = ()
-    rollouts: tuple[str, ...] = ()
+    problems: Annotated[tuple[str, ...], configs.File(Problem)] = ()
+    rollouts: Annotated[tuple[str, ...], configs.File(VerifiedRollout)] = ()
     bench_fraction: float = 0.2
     v2v: V2VConfig = V2VConfig()
     ranking: RankingConfig = RankingConfig()
     licences: tuple[str, ...] = ()
     beam: tuple[str, ...] = ()
+
+
+def check(config: Config) -> None:
+    """ValueError for a path that is missing."""
+    runs.need(config, "problems", "rollouts")
+
+
+def writes(config: Config) -> tuple[str, ...]:
+    """The files that `run` makes."""
+    ranked = tuple(f"ranking_{name}.jsonl" for name in SIDES) if config.ranking.responses else ()
+    return ("train.jsonl", "bench.jsonl", *ranked, "card.json", "card.md")
 
 
 def run(config: Config, workdir: pathlib.Path) -> dict:
@@ -69,7 +81,7 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
     path in the config, one problem id with two contents, or the licence of an unknown source; FileNotFoundError for no
     such file.
     """
-    runs.need(config, "problems", "rollouts")
+    check(config)
     config = dataclasses.replace(config, problems=_sorted(config.problems), rollouts=_sorted(config.rollouts))
     workdir = pathlib.Path(workdir)
     parts = workdir / PARTS
@@ -160,8 +172,11 @@ def _asides(paths: Sequence[str], role: str, parts: pathlib.Path) -> list[pathli
 
 
 def _read(paths: Sequence[str], cls: type, asides: Sequence[pathlib.Path]) -> list:
-    return [each for path, aside in zip(paths, asides, strict=True)
-            for each in records.read(path, cls, rejected=[], aside=aside)]
+    broken: list[str] = []
+    found = [each for path, aside in zip(paths, asides, strict=True)
+             for each in records.read(path, cls, rejected=broken, aside=aside)]
+    runs.some(found, paths[0], cls, broken)
+    return found
 
 
 def _gather(role: str, parts: pathlib.Path, workdir: pathlib.Path) -> list[str]:
@@ -228,7 +243,7 @@ def _command(config: Config) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`libra curate`; see the module's docstring."""
-    return configs.main(run, Config(), argv)
+    return entry.main(run, Config(), argv, check=check, writes=writes)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The whole method in miniature, on two CPU cores in minutes: from problems to a trained, measured judge and policy.
+"""The whole method in miniature, on two CPU cores: from problems to a trained, measured judge and policy.
 
     libra demo --workdir=runs/demo
 
@@ -17,10 +17,10 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from libra_jax import config as configs
 from libra_jax import records
 from libra_jax.bench import plots, report, score
 from libra_jax.bench.significance import Estimate
+from libra_jax.command import entry
 from libra_jax.records import Judgement, JudgingExample
 from libra_jax.stages import bench as benches
 from libra_jax.stages import chain, rl, sft
@@ -28,6 +28,8 @@ from libra_jax.train import metrics
 
 NUM_PARTS = 5
 Config = chain.Sizes
+WRITES = ("answered.jsonl", "unanswered.jsonl", "held_out.jsonl", "policies/", "verified.jsonl", "sets/", "bench/",
+          "reject/", "sft/", "rl/", "downstream/", "report.html", "report.json", "judges.svg", "demo.json")
 
 
 def run(sizes: chain.Sizes, workdir: pathlib.Path) -> dict:
@@ -134,7 +136,7 @@ def _interval(estimate: dict, sign: str) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`libra demo`; see the module's docstring."""
-    return configs.main(run, Config(), argv)
+    return entry.main(run, Config(), argv, writes=WRITES)
 
 
 if __name__ == "__main__":

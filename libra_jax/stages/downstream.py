@@ -1,4 +1,4 @@
-r"""Orders responses to problems without answers by a judge: rollouts -> judgements -> preference pairs for `libra dpo`.
+r"""Orders responses to problems without answers by a judge: Rollout -> PreferencePair, for `libra dpo`.
 
     libra downstream --workdir=DIR --config.problems=problems.jsonl --config.rollouts=rollouts.jsonl \
         --config.judge.checkpoint=FOLDER
@@ -16,10 +16,11 @@ import collections
 import dataclasses
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 from libra_jax import config as configs
 from libra_jax import records, runs
+from libra_jax.command import entry
 from libra_jax.judging import reward
 from libra_jax.records import Judgement, JudgingExample, PreferencePair, Problem, Rollout
 from libra_jax.stages import judge
@@ -36,8 +37,8 @@ class Config:
     judge: how the responses are judged; its `examples` is set by this stage.
     """
 
-    problems: str = ""
-    rollouts: str = ""
+    problems: Annotated[str, configs.File(Problem)] = ""
+    rollouts: Annotated[str, configs.File(Rollout)] = ""
     by: Literal["judge", "majority", "verifier"] = "judge"
     judge: judge.Config = judge.Config()
 
@@ -89,12 +90,19 @@ def pairs(examples: Sequence[JudgingExample], judgements: Iterable[Judgement]) -
     return result
 
 
+def check(config: Config) -> None:
+    """ValueError for a path that is missing, or a judge that cannot be."""
+    runs.need(config, "problems", "rollouts")
+    if config.by == "judge":
+        judge.check(dataclasses.replace(config.judge, examples="examples.jsonl"), group="judge.")
+
+
 def run(config: Config, workdir: pathlib.Path) -> dict:
     """Writes examples.jsonl, judgements.jsonl (which resumes) and pairs.jsonl to `workdir`; returns counts.
 
     ValueError for a rollout of an unknown problem, or where the verifier shall decide a problem without an answer.
     """
-    runs.need(config, "problems", "rollouts")
+    check(config)
     problems = {problem.id: problem for problem in records.read(config.problems, Problem)}
     examples = unlabelled(problems, records.read(config.rollouts, Rollout))
     runs.write(workdir / "examples.jsonl", examples)
@@ -138,7 +146,7 @@ def _verified(config: Config, workdir: pathlib.Path, problems: Mapping[str, Prob
 
 def main(argv=None) -> int:
     """`libra downstream`; see the module's docstring."""
-    return configs.main(run, Config(), argv)
+    return entry.main(run, Config(), argv, check=check, writes=("examples.jsonl", "judgements.jsonl", "pairs.jsonl"))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Direct preference optimisation of a policy on pairs that a judge ordered: checkpoint + PreferencePair -> checkpoint.
+"""DPO of a policy on pairs of responses that a judge ordered: checkpoint + PreferencePair -> checkpoint.
 
     libra dpo --workdir=DIR --config.checkpoint=FOLDER --config.pairs=pairs.jsonl
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ import numpy as np
 
 from libra_jax import config as configs
 from libra_jax import runs
+from libra_jax.command import entry, lengths
 from libra_jax.data import tasks
 from libra_jax.judging.prompt import load_template
 from libra_jax.model import transformer
@@ -40,10 +41,11 @@ class Config:
     sequence_length: tokens of a response with its question; longer pairs are left out and counted.
     batch_size: pairs a step.
     beta: strength of the tie to the reference.
+    train: how long, on which mesh, and with which optimizer (train/run.py).
     """
 
-    checkpoint: str = ""
-    pairs: str = ""
+    checkpoint: Annotated[str, configs.Checkpoint()] = ""
+    pairs: Annotated[str, configs.File(PreferencePair)] = ""
     template: str = "libra"
     sequence_length: int = 4096
     batch_size: int = 16
@@ -51,10 +53,23 @@ class Config:
     train: training.TrainConfig = training.TrainConfig(optimizer=OptimizerConfig(learning_rate=5e-7))
 
 
+def check(config: Config) -> None:
+    """ValueError for a path that is missing, a template that is none, or settings that cannot be on these devices."""
+    runs.need(config, "checkpoint", "pairs")
+    load_template(config.template)
+    training.check(config.batch_size, config.train, "batch_size")
+
+
+def look(config: Config) -> list[str]:
+    """For --dry_run: the devices, and the lengths of the first chosen responses. ValueError where none fits."""
+    return [lengths.devices(config.train.mesh), lengths.prompts(
+        config, PreferencePair, config.pairs, longest=config.sequence_length, limit="sequence_length",
+        ask=lambda template, each: template.solving_target(each.question, each.chosen))]
+
+
 def run(config: Config, workdir: pathlib.Path) -> dict:
     """Trains and exports to `workdir`/export; returns counts and the last metrics. ValueError when no pair fits."""
-    runs.need(config, "checkpoint", "pairs")
-    training.check_rows(config.batch_size, config.train, "batch_size")
+    check(config)
     words, template = tokenizers.load(config.checkpoint), load_template(config.template)
     pairs, broken = runs.read(config.pairs, PreferencePair, workdir)
     fitting, too_long = [], 0
@@ -126,7 +141,7 @@ def summed(model: ModelConfig, params: Any, rows: dict, chunk: int = 0) -> jax.A
 
 def main(argv=None) -> int:
     """`libra dpo`; see the module's docstring."""
-    return configs.main(run, Config(), argv)
+    return entry.main(run, Config(), argv, check=check, writes=training.WRITES, look=look)
 
 
 if __name__ == "__main__":

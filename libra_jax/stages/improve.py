@@ -1,4 +1,4 @@
-r"""Reinforces a policy on problems without answers, with a judge's score as the reward: checkpoint -> checkpoint.
+r"""Reinforces a policy on problems without answers by a judge's score: checkpoint + Problem -> checkpoint.
 
     libra improve --workdir=DIR --config.problems=problems.jsonl --config.rl.checkpoint=POLICY \
         --config.judge.checkpoint=JUDGE
@@ -20,7 +20,7 @@ import dataclasses
 import json
 import pathlib
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax
 import numpy as np
@@ -29,6 +29,7 @@ from libra_jax import config as configs
 from libra_jax import runs
 from libra_jax.bench import divergence
 from libra_jax.bench.divergence import Divergence
+from libra_jax.command import entry, lengths
 from libra_jax.judges import graders
 from libra_jax.judges.graders import Grader, Solution
 from libra_jax.judges.model import stable_id
@@ -42,6 +43,7 @@ from libra_jax.stages import judge, rl
 from libra_jax.text import chat
 from libra_jax.text import tokenizer as tokenizers
 from libra_jax.train import metrics, preemption
+from libra_jax.train.run import WRITES
 from libra_jax.train.watching import Enough
 from libra_jax.verify import batch
 
@@ -61,7 +63,7 @@ class WatchConfig:
     divergence: when to end the run.
     """
 
-    problems: str = ""
+    problems: Annotated[str, configs.File(Problem)] = ""
     every: int = 10
     num_samples: int = 4
     seed: int = 0
@@ -81,11 +83,40 @@ class Config:
     watch: problems with answers, on which the reward is held against the truth.
     """
 
-    problems: str = ""
+    problems: Annotated[str, configs.File(Problem)] = ""
     reward: Literal["judge", "majority", "verifier"] = "judge"
     judge: judge.Config = judge.Config(sampling=SamplingConfig(max_new_tokens=4096, num_samples=4))
     rl: rl.Config = rl.Config()
     watch: WatchConfig = WatchConfig()
+
+
+def check_config(config: Config) -> None:
+    """ValueError for a path that is missing, or settings that cannot be; the message names the remedy."""
+    runs.need(config, "problems")
+    runs.need(config.rl, "checkpoint", group="rl.")
+    for name in OF_JUDGES:
+        if getattr(config.rl, name) != getattr(rl.Config(), name):
+            raise ValueError(f"rl.{name}={getattr(config.rl, name)}: that is for those who learn to judge; a policy "
+                             "learns from --config.problems and is watched by --config.watch; leave it out")
+    if config.reward == "judge":
+        if config.judge.judge != "model" or config.judge.enough:
+            raise ValueError(f"judge.judge={config.judge.judge}, judge.enough={config.judge.enough}: the reward must "
+                             "be the same whenever it is asked for, and of each solution by itself; expected "
+                             "judge.judge=model and judge.enough=0")
+        if config.rl.overlap:
+            raise ValueError("rl.overlap=True with reward=judge: the judge needs the devices that train meanwhile; set "
+                             "it to False")
+        runs.need(config.judge, "checkpoint", group="judge.")
+    load_template(config.rl.template)
+    rl.check(config.rl, rl.devices(config.rl, jax.devices())[0])
+
+
+def look(config: Config) -> list[str]:
+    """For --dry_run: the devices, and the lengths of the first prompts. ValueError for what does not fit."""
+    return [lengths.devices(config.rl.train.mesh), lengths.prompts(
+        config.rl, Problem, config.problems, new_tokens=config.rl.sampling.max_new_tokens,
+        longest=config.rl.prompt_length, limit="rl.prompt_length",
+        ask=lambda template, each: template.solving(each.question))]
 
 
 def run(config: Config, workdir: pathlib.Path) -> dict:
@@ -95,8 +126,7 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
 
     ValueError where the reward cannot be had: no answers for the verifier, or a judge that is no checkpoint.
     """
-    runs.need(config, "problems")
-    runs.need(config.rl, "checkpoint")
+    check_config(config)
     problems, broken = runs.read(config.problems, Problem, workdir)
     held_out, more = runs.read(config.watch.problems, Problem, workdir) if config.watch.problems else ([], 0)
     check(config, problems, held_out)
@@ -129,10 +159,6 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
 
 def check(config: Config, problems: Sequence[Problem], held_out: Sequence[Problem]) -> None:
     """ValueError for a reward or a watch that cannot be had; the message names the remedy."""
-    for name in OF_JUDGES:
-        if getattr(config.rl, name) != getattr(rl.Config(), name):
-            raise ValueError(f"rl.{name}={getattr(config.rl, name)}: that is for those who learn to judge; a policy "
-                             "learns from --config.problems and is watched by --config.watch; leave it out")
     for name, needing in (("reward=verifier", problems if config.reward == "verifier" else ()),
                           ("watch.problems", held_out)):
         unknown = next((problem.id for problem in needing if problem.answer is None), None)
@@ -141,15 +167,6 @@ def check(config: Config, problems: Sequence[Problem], held_out: Sequence[Proble
     if held_out and config.reward == "majority" and config.watch.num_samples < 3:
         raise ValueError(f"watch.num_samples={config.watch.num_samples} with reward=majority: of fewer than 3 no "
                          "answer is outvoted, and the reward is always 1; expected at least 3")
-    if config.reward == "judge":
-        if config.judge.judge != "model" or config.judge.enough:
-            raise ValueError(f"judge.judge={config.judge.judge}, judge.enough={config.judge.enough}: the reward must "
-                             "be the same whenever it is asked for, and of each solution by itself; expected "
-                             "judge.judge=model and judge.enough=0")
-        if config.rl.overlap:
-            raise ValueError("rl.overlap=True with reward=judge: the judge needs the devices that train meanwhile; set "
-                             "it to False")
-        runs.need(config.judge, "checkpoint")
 
 
 def by_judge(config: Config) -> Grader:
@@ -224,7 +241,7 @@ def _claim(config: Config, workdir: pathlib.Path) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`libra improve`; see the module's docstring."""
-    return configs.main(run, Config(), argv)
+    return entry.main(run, Config(), argv, check=check_config, writes=WRITES, look=look)
 
 
 if __name__ == "__main__":

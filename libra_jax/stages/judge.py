@@ -1,4 +1,4 @@
-r"""Judges responses by a checkpoint, an endpoint, a file of scores or a baseline: JudgingExample -> Judgement.
+r"""Judges responses by a checkpoint, endpoint, file of scores or baseline: JudgingExample -> Judgement.
 
     libra judge --workdir=DIR --config.examples=bench.jsonl --config.checkpoint=FOLDER
     libra judge --workdir=DIR --config.examples=bench.jsonl --config.judge=majority_answer
@@ -16,10 +16,11 @@ import collections
 import dataclasses
 import pathlib
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 from libra_jax import config as configs
 from libra_jax import records, runs
+from libra_jax.command import entry, lengths
 from libra_jax.judges import baselines, model, scores, tally
 from libra_jax.judges import endpoint as endpoints
 from libra_jax.judges.protocol import Judge
@@ -46,27 +47,64 @@ class Config:
         "endpoint".
       checkpoint: folder in Hugging Face format, with its tokenizer; this and what follows is for "model" alone.
       thinking: without, the judge gets an empty thought and gives its verdict at once.
-      mesh, compute_dtype: as in the rollout stage.
+      mesh: over all devices of all hosts; by default each device holds a copy of the model. `tensor`, `fsdp`: parts.
+      compute_dtype: of the model's parameters and computation.
       sampling: how to draw; `num_samples` votes an example.
       probability: whether a judgement's score is P(correct) at its verdict (judges/verdict_probability.py); for "model"
         (an endpoint's is --config.endpoint.logprobs).
       enough: 0, or stop an example's votes at so many right ones, as rejection sampling does; needs labels.
     """
 
-    examples: str = ""
+    examples: Annotated[str, configs.File(JudgingExample)] = ""
     judge: Literal["model", "endpoint", "scores", "majority_answer", "response_length", "always_correct"] = "model"
     name: str = ""
     endpoint: endpoints.EndpointConfig = endpoints.EndpointConfig()
-    scores: str = ""
-    calibration: str = ""
+    scores: Annotated[str, configs.File(Score)] = ""
+    calibration: Annotated[str, configs.File(JudgingExample)] = ""
     template: str = "libra"
-    checkpoint: str = ""
+    checkpoint: Annotated[str, configs.Checkpoint()] = ""
     thinking: bool = True
     mesh: meshes.MeshConfig = meshes.MeshConfig(data=-1, fsdp=1)
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     sampling: engine.SamplingConfig = model.ModelJudgeConfig().sampling
     probability: bool = False
     enough: int = 0
+
+
+def check(config: Config, *, group: str = "") -> None:
+    """ValueError for a path that is missing, or settings that do not go together; `group` as in runs.need."""
+    runs.need(config, "examples", *{"model": ["checkpoint"], "scores": ["scores"]}.get(config.judge, []), group=group)
+    check_settings(config)
+
+
+def check_settings(config: Config) -> None:
+    """ValueError for settings of a judge that do not go together, or a template or an endpoint that is none."""
+    if config.enough < 0 or (config.enough and config.judge != "model"):
+        raise ValueError(f"enough={config.enough} with judge={config.judge!r}: expected 0, or a count for judge=model")
+    if config.probability and config.judge != "model":
+        raise ValueError(f"probability=True with judge={config.judge!r}: it is for judge=model; an endpoint's is "
+                         "--config.endpoint.logprobs=true")
+    if config.judge == "endpoint":
+        if (config.thinking, config.sampling) != (Config().thinking, Config().sampling):
+            raise ValueError("--config.thinking and .sampling are for judge=model; how an endpoint draws is set by "
+                             "--config.endpoint.num_samples, .max_tokens and their neighbours, its thinking by .extra")
+        endpoints.load(config.endpoint, config.name, load_template(config.template))
+    if config.judge == "model":
+        load_template(config.template)
+
+
+def writes(config: Config) -> tuple[str, ...]:
+    """The files that `run` makes."""
+    return ("judgements.jsonl", "summary.json", *(["requests.jsonl"] if config.judge == "endpoint" else []))
+
+
+def look(config: Config) -> list[str]:
+    """For --dry_run: the devices, and the lengths of the first prompts. ValueError for what does not fit."""
+    if config.judge != "model":
+        return []
+    return [lengths.devices(config.mesh), lengths.prompts(
+        config, JudgingExample, config.examples, new_tokens=config.sampling.max_new_tokens,
+        ask=lambda template, each: template.judging(each.question, each.response, thinking=config.thinking))]
 
 
 def run(config: Config, workdir: pathlib.Path) -> dict:
@@ -88,7 +126,7 @@ def judge_file(config: Config, workdir: pathlib.Path) -> tuple[list[JudgingExamp
     Returns the examples, all their judgements, and counts. Several processes judge together: each has all judgements,
     and the first one writes.
     """
-    runs.need(config, "examples", *{"model": ["checkpoint"], "scores": ["scores"]}.get(config.judge, []))
+    check(config)
     examples, broken = runs.read(config.examples, JudgingExample, workdir)
     given, calibration = [], examples
     if config.judge == "scores":
@@ -130,17 +168,10 @@ def make(config: Config, *, given: Sequence[Score] = (), calibration: Sequence[J
          log: pathlib.Path | None = None) -> Judge:
     """The judge that `config` names; of "scores" with what its files hold, of "endpoint" with the file `log` where its
     requests are written down, so that none is sent twice. ValueError or FileNotFoundError when it cannot be loaded."""
-    if config.enough < 0 or (config.enough and config.judge != "model"):
-        raise ValueError(f"enough={config.enough} with judge={config.judge!r}: expected 0, or a count for judge=model")
-    if config.probability and config.judge != "model":
-        raise ValueError(f"probability=True with judge={config.judge!r}: it is for judge=model; an endpoint's is "
-                         "--config.endpoint.logprobs=true")
+    check_settings(config)
     if config.judge == "scores":
         return scores.load(given, calibration, name=config.name or "scores")
     if config.judge == "endpoint":
-        if (config.thinking, config.sampling) != (Config().thinking, Config().sampling):
-            raise ValueError("--config.thinking and .sampling are for judge=model; how an endpoint draws is set by "
-                             "--config.endpoint.num_samples, .max_tokens and their neighbours, its thinking by .extra")
         return endpoints.load(config.endpoint, config.name or config.endpoint.model, load_template(config.template),
                               log=log)
     if config.judge != "model":
@@ -156,7 +187,7 @@ def make(config: Config, *, given: Sequence[Score] = (), calibration: Sequence[J
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`libra judge`; see the module's docstring."""
-    return configs.main(run, Config(), argv)
+    return entry.main(run, Config(), argv, check=check, writes=writes, look=look)
 
 
 if __name__ == "__main__":

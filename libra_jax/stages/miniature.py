@@ -1,7 +1,9 @@
-"""Makes the miniature: a tiny Qwen3-architecture checkpoint trained from nothing on generated arithmetic, with errors.
+"""Makes the miniature: a tiny Qwen3-like checkpoint, trained from nothing on arithmetic with errors.
 
-The checkpoint that lies in libra_jax/miniature/checkpoint was made by `libra miniature --workdir=DIR` with the
-defaults below (see its config.json for the architecture).
+    libra miniature --workdir=DIR
+
+The checkpoint that lies in libra_jax/miniature/checkpoint was made so, with the defaults (see its config.json for the
+architecture).
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import jax
 import numpy as np
 import optax
 
-from libra_jax import config as configs
+from libra_jax.command import entry
 from libra_jax.judging import prompt
 from libra_jax.miniature import arithmetic
 from libra_jax.model import hf, transformer
@@ -35,9 +37,20 @@ PATTERN = r"\p{N}| ?\p{L}+| ?[^\s\p{L}\p{N}]|\s"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-    """What the miniature is and how it learns. `judging_slip`: share of wrong steps in the solutions that it judges;
-    `unthinking`: share of judgements with an empty thought; `prompt_weight`: of the loss on the tokens that it is asked
-    with, from which it learns to copy."""
+    """What the miniature is and how it learns.
+
+    Attributes:
+      habits: the failings in the texts that it learns from.
+      judging_slip: share of wrong steps in the solutions that it judges.
+      unthinking: share of judgements with an empty thought.
+      prompt_weight: of the loss on the tokens that it is asked with, from which it learns to copy.
+      vocab_size: largest number of tokens.
+      num_layers, model_size, num_heads, num_kv_heads, head_size, feedforward_size: the architecture's sizes.
+      batch_size: conversations a step.
+      num_steps: steps of training.
+      learning_rate: the peak.
+      seed: of the texts, their order and the first parameters.
+    """
 
     habits: arithmetic.Habits = arithmetic.Habits()
     judging_slip: float = 0.22
@@ -163,7 +176,7 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
 
 def main(argv=None) -> int:
     """`libra miniature`; see the module's docstring."""
-    return configs.main(run, Config(), argv)
+    return entry.main(run, Config(), argv, writes=("checkpoint/",))
 
 
 if __name__ == "__main__":

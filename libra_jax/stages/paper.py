@@ -17,10 +17,10 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from libra_jax import config as configs
 from libra_jax import records
 from libra_jax.bench import claims, page, plots
 from libra_jax.bench.claims import Claim, Part
+from libra_jax.command import entry
 from libra_jax.records import Problem
 from libra_jax.stages import chain
 from libra_jax.stages.rows import ROWS, TRAINED_ON, Made
@@ -112,6 +112,15 @@ TABLES: Mapping[str, Make] = {
 }
 
 
+def writes(config: Config) -> tuple[str, ...]:
+    """The files and folders that `run` makes."""
+    return (*(f"seed_{seed}/" for seed in config.seeds), f"{_stem(config)}.html", f"{_stem(config)}.json")
+
+
+def _stem(config: Config) -> str:
+    return config.tables[0] if len(config.tables) == 1 else "paper"
+
+
 def run(config: Config, workdir: pathlib.Path) -> dict:
     """Makes the tables in `workdir`; returns what NAME.json holds. ValueError for settings that cannot be."""
     check(config)
@@ -132,7 +141,7 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
             shown += page.curves(part.title, image)
             records.write_text(workdir / f"{name}.svg", plots.svg(image).decode())
         sections.append((part.title, shown))
-    stem = names[0] if len(names) == 1 else "paper"
+    stem = _stem(config)
     records.write_json(workdir / f"{stem}.json", found)
     records.write_text(workdir / f"{stem}.html", page.assemble("The paper's claims in miniature", sections))
     print(claims.text(list(parts.values())))
@@ -161,7 +170,7 @@ def _asked(seeds: Sequence[Made]) -> list[list[Problem]]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`libra paper`; see the module's docstring."""
-    return configs.main(run, Config(), argv)
+    return entry.main(run, Config(), argv, check=check, writes=writes)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Whether a run fits a TPU, and what it sends between chips: every program compiled for it, on a machine without one.
+"""Whether a run fits a TPU, and what it sends between chips: its programs, compiled without a TPU.
 
     libra plan --workdir=DIR --config.model=Qwen/Qwen3-8B --config.topology=v6e:8x8
     libra plan --workdir=DIR --config=configs/libra_rm_8b.py --config.topology=v5e:8x8 --config.programs=rl,decode
@@ -21,8 +21,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from libra_jax import config as configs
 from libra_jax import records
+from libra_jax.command import entry
 from libra_jax.learning import groups
 from libra_jax.model import cache as kv_cache
 from libra_jax.model import flops, hf, lora, transformer
@@ -58,7 +58,8 @@ _REMEDIES = {
 class Config:
     """Attributes:
     model: a name in model/published.py, or a folder with a config.json (weights are not read).
-    topology: such as v5p:4x4x4, v6e:8x8, v5e:16x16, v4:4x4x4, tpu7x:4x4x4. slices: so many of them, over the network.
+    topology: such as v5p:4x4x4, v6e:8x8, v5e:16x16, v4:4x4x4, tpu7x:4x4x4.
+    slices: so many of them, over the network.
     programs: of sft (its step), rl (its step), score (reference and old log-probabilities), and RL's sampling: prefill
       (a chunk of prompts), decode.
     sft, rl: the configs of these stages; sampling is planned on rl's sampling_mesh and sampling_devices.
@@ -115,11 +116,16 @@ class Row:
     collectives: tuple[hlo.Collective, ...]
 
 
+def check_config(config: Config) -> None:
+    """ValueError for programs or a model that are none."""
+    if set(config.programs) - set(PROGRAMS) or not config.programs:
+        raise ValueError(f"programs={','.join(config.programs)!r}: expected some of {', '.join(PROGRAMS)}")
+    find_model(config.model)
+
+
 def run(config: Config, workdir: pathlib.Path) -> dict:
     """Writes plan.md and plan.json to `workdir` and prints the table; returns the plan. ValueError for bad settings."""
-    unknown = sorted(set(config.programs) - set(PROGRAMS))
-    if unknown or not config.programs:
-        raise ValueError(f"programs={','.join(config.programs)!r}: expected some of {', '.join(PROGRAMS)}")
+    check_config(config)
     chip, devices = topologies.chip(config.topology), topologies.devices(config.topology, config.slices)
     shape = find_model(config.model)
     rows = []
@@ -332,7 +338,7 @@ def _laid(leaf: jax.ShapeDtypeStruct, layout: jax.sharding.Sharding) -> jax.Shap
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`libra plan`; see the module's docstring."""
-    return configs.main(run, Config(), argv)
+    return entry.main(run, Config(), argv, check=check_config, writes=("plan.md", "plan.json"))
 
 
 if __name__ == "__main__":

@@ -20,8 +20,8 @@ from typing import Any
 
 import jax
 
-from libra_jax import config as configs
 from libra_jax import runs
+from libra_jax.command import entry, lengths
 from libra_jax.judges.model import ModelJudge, ModelJudgeConfig
 from libra_jax.judging import reward as rewards
 from libra_jax.judging.prompt import load_template
@@ -31,15 +31,34 @@ from libra_jax.learning.config import GrpoConfig as GrpoConfig
 from libra_jax.model import transformer
 from libra_jax.model.config import ModelConfig
 from libra_jax.objectives import grpo
+from libra_jax.records import JudgingExample
 from libra_jax.text import tokenizer as tokenizers
 from libra_jax.train import metrics
 from libra_jax.train import run as training
 from libra_jax.train import step as steps
 
 
+def check_config(config: Config) -> None:
+    """ValueError for a path that is missing, a template that is none, or settings that cannot be on these devices."""
+    runs.need(config, "checkpoint", *([] if config.ranking or config.problems else ["examples"]))
+    load_template(config.template)
+    check(config, devices(config, jax.devices())[0])
+
+
+def look(config: Config) -> list[str]:
+    """For --dry_run: the devices, and the lengths of the first prompts of judging. ValueError for what does not fit."""
+    said = [lengths.devices(config.train.mesh)]
+    if config.examples:
+        said.append(lengths.prompts(
+            config, JudgingExample, config.examples, new_tokens=config.sampling.max_new_tokens,
+            longest=config.prompt_length, limit="prompt_length",
+            ask=lambda template, each: template.judging(each.question, each.response)))
+    return said
+
+
 def run(config: Config, workdir: pathlib.Path) -> dict:
     """Trains and exports to `workdir`/export; returns the last metrics. ValueError for unlabelled examples."""
-    runs.need(config, "checkpoint", *([] if config.ranking or config.problems else ["examples"]))
+    check_config(config)
     words, template = tokenizers.load(config.checkpoint), load_template(config.template)
     # The judge's own prompt and reading of its tokens, so that training rewards what the bench measures.
     reader = ModelJudge(config=ModelJudgeConfig(), model_config=None, params=None, tokenizer=words, template=template)
@@ -90,7 +109,9 @@ def train_mixture(config: Config, kinds: mixture.Mixture, stop_ids: Sequence[int
                   watch_every: int = 0, show: groups.Show | None = None) -> dict[str, Any]:
     """As `train`, on prompts of one or several kinds."""
     train_devices, sampling_devices = devices(config, jax.devices())
-    check(config, kinds.prompts, train_devices)
+    if not kinds.prompts:
+        raise ValueError(f"no prompt of at most prompt_length={config.prompt_length} tokens; raise it, or give some")
+    check(config, train_devices)
     score = functools.partial(scorer, config)
     with contextlib.closing(groups.Drawer(config, kinds, stop_ids, score, sampling_devices, show)) as drawer:
         return training.fit(config, objective(config), drawer.batch_at, label, workdir, inputs=inputs,
@@ -155,18 +176,16 @@ def scorer(config: Config, model: ModelConfig, mesh: jax.sharding.Mesh) -> Calla
     return jax.jit(score, out_shardings=layout)
 
 
-def check(config: Config, prompts: Sequence[Sequence[int]], train_devices: Sequence[jax.Device]) -> None:
+def check(config: Config, train_devices: Sequence[jax.Device]) -> None:
     """ValueError for settings with which GRPO cannot learn or run; the message names the remedy."""
     sampling = config.sampling
-    if not prompts:
-        raise ValueError(f"no prompt of at most prompt_length={config.prompt_length} tokens; raise it, or give some")
     if sampling.temperature <= 0 or sampling.top_k or sampling.top_p != 1.0 or sampling.num_samples < 2:
         raise ValueError(f"sampling.temperature={sampling.temperature}, top_k={sampling.top_k}, "
                          f"top_p={sampling.top_p}, num_samples={sampling.num_samples}: RL needs a temperature above 0, "
                          "no filters (top_k=0, top_p=1) and groups of at least 2 samples")
     rewards.length_term(0, config.grpo.length_expected, config.grpo.length_maximum)
-    training.check_rows(config.groups * sampling.num_samples, config.train, "groups * sampling.num_samples",
-                        updates=config.updates, devices=train_devices)
+    training.check(config.groups * sampling.num_samples, config.train, "groups * sampling.num_samples",
+                   updates=config.updates, devices=train_devices)
 
 
 def _logprobs(model: ModelConfig, params: Any, batch: dict, temperature: float, chunk: int) -> jax.Array:
@@ -177,7 +196,7 @@ def _logprobs(model: ModelConfig, params: Any, batch: dict, temperature: float, 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`libra rl`; see the module's docstring."""
-    return configs.main(run, Config(), argv)
+    return entry.main(run, Config(), argv, check=check_config, look=look, writes=training.WRITES)
 
 
 if __name__ == "__main__":

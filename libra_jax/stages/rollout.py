@@ -10,12 +10,13 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 
 from libra_jax import config as configs
 from libra_jax import runs
+from libra_jax.command import entry, lengths
 from libra_jax.judges.model import stable_id
 from libra_jax.judging.prompt import load_template
 from libra_jax.model import hf
@@ -40,13 +41,26 @@ class Config:
       sampling: how to draw.
     """
 
-    problems: str = ""
-    checkpoint: str = ""
+    problems: Annotated[str, configs.File(Problem)] = ""
+    checkpoint: Annotated[str, configs.Checkpoint()] = ""
     policy: str = ""
     template: str = "libra"
     mesh: meshes.MeshConfig = meshes.MeshConfig(data=-1, fsdp=1)
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     sampling: engine.SamplingConfig = engine.SamplingConfig(max_new_tokens=1024, num_samples=4)
+
+
+def check(config: Config) -> None:
+    """ValueError for a path that is missing, or a template that is none."""
+    runs.need(config, "problems", "checkpoint")
+    load_template(config.template)
+
+
+def look(config: Config) -> list[str]:
+    """For --dry_run: the devices, and the lengths of the first prompts. ValueError for what does not fit."""
+    return [lengths.devices(config.mesh),
+            lengths.prompts(config, Problem, config.problems, new_tokens=config.sampling.max_new_tokens,
+                            ask=lambda template, each: template.solving(each.question))]
 
 
 def run(config: Config, workdir: pathlib.Path) -> dict:
@@ -56,7 +70,7 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
     killed run left is of another config, for a missing path in the config, or for a file without a whole line. Several
     processes make the same rollouts together, and the first one writes.
     """
-    runs.need(config, "problems", "checkpoint")
+    check(config)
     problems, broken = runs.read(config.problems, Problem, workdir)
     policy = config.policy or pathlib.Path(config.checkpoint).name
     out = runs.resume(workdir / "rollouts.jsonl", Rollout, config, inputs=("problems", "checkpoint"),
@@ -85,7 +99,7 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`libra rollout`; see the module's docstring."""
-    return configs.main(run, Config(), argv)
+    return entry.main(run, Config(), argv, check=check, writes=("rollouts.jsonl",), look=look)
 
 
 if __name__ == "__main__":

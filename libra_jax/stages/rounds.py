@@ -1,4 +1,4 @@
-r"""Rejection sampling in rounds: judge, keep, fine-tune, and again with the better judge, measured after each.
+r"""Rejection sampling in rounds: judge, keep, fine-tune, measure, and again with the better judge.
 
     libra rounds --workdir=DIR --config.checkpoint=FOLDER --config.examples=train.jsonl --config.bench=bench.jsonl \
         --config.rounds=3
@@ -16,11 +16,12 @@ import json
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from libra_jax import config as configs
 from libra_jax import records, runs
 from libra_jax.bench import report
+from libra_jax.command import entry
 from libra_jax.records import Judgement, JudgingExample
 from libra_jax.sampling import rejection
 from libra_jax.stages import bench as benches
@@ -49,15 +50,20 @@ class Config:
         and name. Round n draws with the seed `reject.sampling.seed` + n - 1 and trains with `sft.train.seed` + n - 1.
     """
 
-    checkpoint: str = ""
-    examples: str = ""
-    bench: str = ""
+    checkpoint: Annotated[str, configs.Checkpoint()] = ""
+    examples: Annotated[str, configs.File(JudgingExample)] = ""
+    bench: Annotated[str, configs.File(JudgingExample)] = ""
     template: str = "libra"
     rounds: int = 2
     start: Literal["last", "base"] = "last"
     reject: reject.Config = reject.Config()
     sft: sft.Config = sft.Config()
     judge: judge.Config = judge.Config()
+
+
+def writes(config: Config) -> tuple[str, ...]:
+    """The files and folders that `run` makes."""
+    return (*(f"round_{number}/" for number in range(config.rounds + 1)), "bench/", "rounds.json")
 
 
 def run(config: Config, workdir: pathlib.Path) -> dict:
@@ -116,7 +122,7 @@ def check(config: Config) -> None:
     # Before hours of judging: what SFT would refuse after them.
     training.check_rows(config.sft.batch_size, config.sft.train, "sft.batch_size")
     optimizers.make(config.sft.train.optimizer, config.sft.train.num_steps)
-    rejection.check(config.reject.rejection)
+    reject.check(_rejecting(config, 1, config.checkpoint))
 
 
 def table(result: dict[str, Any]) -> report.Table:
@@ -184,7 +190,8 @@ def _say(what: str) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`libra rounds`; see the module's docstring."""
-    return configs.main(run, Config(), argv)
+    return entry.main(run, Config(), argv, check=check, writes=writes,
+                      look=lambda config: judge.look(reject.judging(_rejecting(config, 1, config.checkpoint))))
 
 
 if __name__ == "__main__":

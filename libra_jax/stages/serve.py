@@ -19,10 +19,13 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 from libra_jax import config as configs
 from libra_jax import records, runs
+from libra_jax.command import entry, lengths
+from libra_jax.judging.prompt import load_template
+from libra_jax.model import hf
 from libra_jax.parallel import mesh as meshes
 from libra_jax.sampling import engine
 from libra_jax.serving import http
@@ -41,7 +44,10 @@ class Config:
     Attributes:
       checkpoint: folder in Hugging Face format, with its tokenizer.
       name: the model's name in requests and answers; default: the checkpoint's folder name.
-      template, thinking, mesh, compute_dtype: as in the judge stage.
+      template: a name in judging/prompt.py, or a .py file with TEMPLATE (your own trusted code).
+      thinking: without, the judge gets an empty thought and gives its verdict at once.
+      mesh: over all devices of all hosts; by default each device holds a copy of the model. `tensor`, `fsdp`: parts.
+      compute_dtype: of the model's parameters and computation.
       sampling: how requests are drawn that do not say it; `max_new_tokens` is the most that any may ask for,
         `batch_size` the rows that draw at once. top_p and top_k are the same for all.
       host, port: where to listen; port 0: one that is free. Beside 127.0.0.1 others reach it: use a token, and TLS in
@@ -52,7 +58,7 @@ class Config:
       limits: what a connection may cost (serving/http.py).
     """
 
-    checkpoint: str = ""
+    checkpoint: Annotated[str, configs.Checkpoint()] = ""
     name: str = ""
     template: str = "libra"
     thinking: bool = True
@@ -61,10 +67,29 @@ class Config:
     sampling: engine.SamplingConfig = judging.Config().sampling
     host: str = "127.0.0.1"
     port: int = 8000
-    token_file: str = ""
+    token_file: Annotated[str, configs.File()] = ""
     token_env: str = ""
     service: ServiceConfig = ServiceConfig()
     limits: LimitsConfig = LimitsConfig()
+
+
+def check(config: Config) -> None:
+    """ValueError for a path that is missing, a template that is none, or a token that is none."""
+    runs.need(config, "checkpoint")
+    load_template(config.template)
+    token(config)
+    if not 0 <= config.port < 2**16:
+        raise ValueError(f"--config.port={config.port}: expected 0 (one that is free) to {2**16 - 1}")
+    context, most = hf.read_config(config.checkpoint).max_length, config.sampling.max_new_tokens
+    if config.service.longest + most > context:
+        raise ValueError(f"--config.service.longest={config.service.longest} and --config.sampling.max_new_tokens="
+                         f"{most}: together more than the model's context of {context} (max_position_embeddings of its "
+                         "config.json); lower one of them")
+
+
+def look(config: Config) -> list[str]:
+    """For --dry_run: the devices. ValueError where they are not what the mesh wants."""
+    return [lengths.devices(config.mesh)]
 
 
 def run(config: Config, workdir: pathlib.Path) -> None:
@@ -74,7 +99,7 @@ def run(config: Config, workdir: pathlib.Path) -> None:
 
 async def serve(config: Config, workdir: pathlib.Path) -> None:
     """As `run`, in a running event loop."""
-    runs.need(config, "checkpoint")
+    check(config)
     with contextlib.closing(http.bind(config.host, config.port)) as bound:  # before minutes of loading
         service, stop = make(config), asyncio.Event()
         with _signals(stop):
@@ -150,7 +175,7 @@ def _is_local(host: str) -> bool:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`libra serve`; see the module's docstring."""
-    return configs.main(run, Config(), argv)
+    return entry.main(run, Config(), argv, check=check, writes=(_NOTE,), look=look)
 
 
 if __name__ == "__main__":

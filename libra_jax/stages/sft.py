@@ -18,15 +18,17 @@ import contextlib
 import dataclasses
 import functools
 import math
+import os
 import pathlib
 from collections.abc import Callable, Iterator, Sequence, Set
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import numpy as np
 
 from libra_jax import config as configs
-from libra_jax import runs
+from libra_jax import records, runs
+from libra_jax.command import entry, lengths
 from libra_jax.data import packing, solutions, tasks
 from libra_jax.judges.model import ModelJudge, ModelJudgeConfig
 from libra_jax.judging.prompt import Template, load_template
@@ -60,28 +62,48 @@ class Config:
     sequence_length: tokens of a packed row; longer conversations are left out and counted.
     batch_size: rows a step.
     held_out: JSON lines of labelled JudgingExample of other problems, judged while the run goes on; "": none.
-    watch: when that is (learning/looks.py). sampling: how the held-out judgements are drawn.
+    watch: when that is (learning/looks.py).
+    sampling: how the held-out judgements are drawn.
+    train: how long, on which mesh, and with which optimizer (train/run.py).
     """
 
-    checkpoint: str = ""
-    examples: str = ""
-    kept: str = ""
-    problems: str = ""
-    solutions: str = ""
+    checkpoint: Annotated[str, configs.Checkpoint()] = ""
+    examples: Annotated[str, configs.File(JudgingExample)] = ""
+    kept: Annotated[str, configs.File(Judgement)] = ""
+    problems: Annotated[str, configs.File(Problem)] = ""
+    solutions: Annotated[str, configs.File(VerifiedRollout)] = ""
     solution_share: float = 0.0
     template: str = "libra"
     sequence_length: int = 4096
     batch_size: int = 16
-    held_out: str = ""
+    held_out: Annotated[str, configs.File(JudgingExample)] = ""
     watch: looks.WatchConfig = looks.WatchConfig()
     sampling: engine.SamplingConfig = engine.SamplingConfig(max_new_tokens=4096)
     train: training.TrainConfig = training.TrainConfig(optimizer=optimizers.OptimizerConfig(learning_rate=1e-5))
 
 
+def check(config: Config) -> None:
+    """ValueError for a path that is missing, a template that is none, or settings that cannot be on these devices."""
+    runs.need(config, "checkpoint", "examples", "kept")
+    load_template(config.template)
+    training.check(config.batch_size, config.train, "batch_size")
+    _check_share(config)
+
+
+def look(config: Config) -> list[str]:
+    """For --dry_run: the devices, and the lengths of the first judgements. ValueError for what does not fit."""
+    given, kept = (list(records.read(path, cls, rejected=[], aside=os.devnull))
+                   for path, cls in ((config.examples, JudgingExample), (config.kept, Judgement)))
+    pairs = {judgement: example for example, judgement in _paired(config, given, kept[:lengths.LOOKED])}
+    return [lengths.devices(config.train.mesh), lengths.rendered(
+        config, list(pairs), f"{config.kept}: judgements", longest=config.sequence_length, limit="sequence_length",
+        ask=lambda template, each: template.judging_target(pairs[each].question, pairs[each].response, each.thought,
+                                                           each.verdict))]
+
+
 def run(config: Config, workdir: pathlib.Path) -> dict:
     """Trains and exports to `workdir`/export; returns counts and the last metrics. ValueError names what is missing."""
-    runs.need(config, "checkpoint", "examples", "kept")
-    training.check_rows(config.batch_size, config.train, "batch_size")
+    check(config)
     words, template = tokenizers.load(config.checkpoint), load_template(config.template)
     given, broken = runs.read(config.examples, JudgingExample, workdir)
     kept, also_broken = runs.read(config.kept, Judgement, workdir)
@@ -173,19 +195,24 @@ def _paired(config: Config, given: Sequence[JudgingExample], kept_judgements: Se
     return pairs
 
 
+def _check_share(config: Config) -> None:
+    solutions.number_beside(1, config.solution_share)
+    if config.solution_share:
+        runs.need(config, "problems", "solutions")
+    elif config.problems or config.solutions:
+        raise ValueError("solution_share=0.0: nothing of --config.problems and --config.solutions would be trained on; "
+                         "raise it, or leave them out")
+
+
 def _solved(config: Config, workdir: pathlib.Path
             ) -> tuple[list[tuple[Problem, VerifiedRollout]], dict[str, int], int]:
     """The correct solutions with their problems, counts of the others, and of broken lines.
 
     ValueError where `solution_share` and the files do not go together.
     """
-    solutions.number_beside(1, config.solution_share)
+    _check_share(config)
     if not config.solution_share:
-        if config.problems or config.solutions:
-            raise ValueError("solution_share=0.0: nothing of --config.problems and --config.solutions would be trained "
-                             "on; raise it, or leave them out")
         return [], {}, 0
-    runs.need(config, "problems", "solutions")
     listed, broken = runs.read(config.problems, Problem, workdir)
     rollouts, also_broken = runs.read(config.solutions, VerifiedRollout, workdir)
     problems = {problem.id: problem for problem in listed}
@@ -304,7 +331,7 @@ class _Turns(Sequence):
 
 def main(argv=None) -> int:
     """`libra sft`; see the module's docstring."""
-    return configs.main(run, Config(), argv)
+    return entry.main(run, Config(), argv, check=check, writes=training.WRITES, look=look)
 
 
 if __name__ == "__main__":

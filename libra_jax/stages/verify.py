@@ -25,10 +25,11 @@ import pathlib
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 from libra_jax import config as configs
 from libra_jax import records, runs
+from libra_jax.command import dry, entry
 from libra_jax.records import (
     HumanLabel,
     Judgement,
@@ -61,16 +62,16 @@ class Config:
       human: files of HumanLabel, which win over rules and model.
     """
 
-    rollouts: str = ""
-    problems: str = ""
+    rollouts: Annotated[str, configs.File()] = ""
+    problems: Annotated[str, configs.File(Problem)] = ""
     format: Literal["records", "gsm8k_gpt3", "math_qwen"] = "records"
     num_workers: int = 0
     timeout: float = 5.0
-    criteria: str = ""
+    criteria: Annotated[str, configs.File()] = ""
     checklist: Checklist = Checklist()
-    model: tuple[str, ...] = ()
+    model: Annotated[tuple[str, ...], configs.File(Judgement)] = ()
     model_agreement: float = 0.75
-    human: tuple[str, ...] = ()
+    human: Annotated[tuple[str, ...], configs.File(HumanLabel)] = ()
 
     def __post_init__(self):
         if not 0.5 < self.model_agreement <= 1:
@@ -116,6 +117,25 @@ class Published:
     scores: tuple[float, ...] = ()
 
 
+def check(config: Config) -> None:
+    """ValueError for a path that is missing."""
+    runs.need(config, "rollouts", *(["problems"] if config.format == "records" else []))
+
+
+def writes(config: Config) -> tuple[str, ...]:
+    """The files that `run` makes."""
+    published = () if config.format == "records" else ("problems.jsonl", "disagreements.jsonl")
+    findings = () if config.checklist.plain else ("findings.jsonl",)
+    return ("verified.jsonl", "undecided.jsonl", "summary.json", *published, *findings)
+
+
+def look(config: Config) -> list[str]:
+    """For --dry_run: the first rollouts, where they are records. ValueError for what is none."""
+    if config.format != "records":
+        return []
+    return [f"rollouts: {dry.file('rollouts', config.rollouts, configs.File(Rollout))}"]
+
+
 def run(config: Config, workdir: pathlib.Path) -> dict:
     """Writes the decisions to `workdir`; returns counts, and the agreement with published labels.
 
@@ -124,7 +144,7 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
     rollouts that are not there are counted and go to human.unknown.jsonl. Raises ValueError for a missing path in the
     config, or when what an earlier, killed run left is of another config or input.
     """
-    runs.need(config, "rollouts", *(["problems"] if config.format == "records" else []))
+    check(config)
     workdir.mkdir(parents=True, exist_ok=True)
     rejected: list[str] = []
     published = None
@@ -134,7 +154,11 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
         for each in records.read(config.problems, Problem, rejected=rejected, aside=aside):
             if problems.setdefault(each.id, each) != each:
                 raise ValueError(f"{config.problems}: problem {each.id!r} is there twice with two contents")
-        given = records.read(config.rollouts, Rollout, rejected=rejected, aside=workdir / "rollouts.rejected.jsonl")
+        runs.some(problems, config.problems, Problem, rejected)
+        found = records.read(config.rollouts, Rollout, rejected=rejected, aside=workdir / "rollouts.rejected.jsonl")
+        first = list(itertools.islice(found, 1))
+        runs.some(first, config.rollouts, Rollout, rejected)
+        given = itertools.chain(first, found)
         total = _lines(config.rollouts)
     else:
         published = READERS[config.format](config.rollouts)
@@ -248,8 +272,8 @@ class _Progress:
     def end(self, undecided: int) -> None:
         self._last = time.monotonic()
         rate = max(self._done / max(self._last - self._start, 1e-9), 1e-9)
-        left = max(0, self._total - self._done) / rate
-        print(f"verify: {self._done:,} of {self._total:,}, {rate:,.0f}/s, {left:.0f} s left, {undecided:,} undecided",
+        left = f"{max(0, self._total - self._done) / rate:.0f} s left, " if self._done else ""
+        print(f"verify: {self._done:,} of {self._total:,}, {rate:,.0f}/s, {left}{undecided:,} undecided",
               file=sys.stderr, flush=True)
 
 
@@ -341,7 +365,7 @@ def _lines(path: str) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`libra verify`; see the module's docstring."""
-    return configs.main(run, Config(), argv)
+    return entry.main(run, Config(), argv, check=check, writes=writes, look=look)
 
 
 if __name__ == "__main__":

@@ -162,10 +162,38 @@ def load(path: str | os.PathLike) -> Tokenizer:
         raise FileNotFoundError(f"no tokenizer at {path}: expected a tokenizer.json or tokenizer.model, or a folder "
                                 "that holds one (a checkpoint in Hugging Face format does)")
     about_file = file.with_name("tokenizer_config.json")
-    about = json.loads(about_file.read_text(encoding="utf-8")) if about_file.is_file() else {}
+    about = _json(about_file) if about_file.is_file() else {}
     if file.suffix == ".json":
-        return JsonTokenizer(json.loads(file.read_text(encoding="utf-8")), about)
-    return SentencePieceTokenizer(file.read_bytes(), about)
+        raw = _json(file)
+        try:
+            found: Tokenizer = JsonTokenizer(raw, about)
+        except ValueError:
+            raise
+        except Exception as error:  # the tokenizers library raises plain Exception, and a KeyError is ours
+            raise ValueError(f"{file}: no tokenizer that can be read ({error}); download or copy it again") from error
+    else:
+        found = SentencePieceTokenizer(file.read_bytes(), about)
+    _check_size(found, file)
+    return found
+
+
+def _json(file: pathlib.Path) -> dict[str, Any]:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file}: not readable JSON ({error}); download or copy it again") from None
+
+
+def _check_size(found: Tokenizer, file: pathlib.Path) -> None:
+    """ValueError where the model beside the tokenizer has fewer tokens: ids beyond its table mean nothing."""
+    beside = file.with_name("config.json")
+    if not beside.is_file():
+        return
+    about = _json(beside)
+    size = about.get("vocab_size", (about.get("text_config") or {}).get("vocab_size"))
+    if isinstance(size, int) and found.vocab_size > size:
+        raise ValueError(f"{file} has {found.vocab_size:,} tokens, and the model beside it vocab_size={size:,}; "
+                         "expected the model's own tokenizer: copy it from where the model is from")
 
 
 def family_of(tokenizer: Tokenizer) -> Family | None:

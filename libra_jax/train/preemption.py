@@ -11,10 +11,10 @@ from jax.experimental import multihost_utils
 
 
 class Preempted(SystemExit):
-    """The run was asked to stop, and has saved. Where nothing catches it, the process ends with status 0."""
+    """The run was asked to stop, and has saved. Where nothing catches it, the process ends with 143, 128 + SIGTERM."""
 
     def __init__(self):
-        super().__init__(0)
+        super().__init__(143)
 
 
 class Notice:

@@ -24,6 +24,9 @@ from libra_jax.train import optimizer as optimizers
 from libra_jax.train import state as states
 from libra_jax.train import step as steps
 
+# What a training stage makes in its workdir.
+WRITES = ("export/", "metrics.jsonl", "tensorboard/", "checkpoints/")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainConfig:
@@ -34,11 +37,15 @@ class TrainConfig:
       accumulation: parts into which a batch is cut for its gradient.
       save_every: steps between checkpoints; 0 for none.
       max_skipped: so many steps in a row without a finite loss and gradient, each of them skipped, end the run.
-      compute_dtype, remat: of the model (model/config.py).
+      compute_dtype: of the model's computation; parameters and optimizer stay float32.
+      remat: what the gradient computes again of each layer, to save memory: nothing; all but matrix products and
+        attention (dots); all (full); all, with the layers' inputs in the host's memory meanwhile (offload).
       attention: auto is splash attention on TPUs and xla elsewhere (model/attention.py).
       logit_chunk: positions of each row whose logits are held at a time; 0: an eighth of all.
       seed: of the order of the data, and of the adapters.
       lora: with a rank above 0 adapters alone are trained and saved, and the export is merged (docs/lora.md).
+      mesh: over which devices the training is spread.
+      optimizer: AdamW and its schedule.
     """
 
     num_steps: int = 100
@@ -72,7 +79,8 @@ def fit(config: Any, loss_fn: Callable[[ModelConfig], steps.LossFn], batch_at: C
     that is not finite do: train/loop.py. Returns the last row of metrics.
     """
     how, export = config.train, workdir / "export"
-    runs.claim(workdir / "export.config.json", config, inputs=inputs)
+    begun = any((workdir / name).exists() for name in ("export", "checkpoints", "metrics.jsonl"))
+    runs.claim(workdir / "export.config.json", config, inputs=inputs, begun=begun)
     if not runs.from_first(lambda: b"whole" if (export / "config.json").exists() else b""):
         mesh = meshes.make(how.mesh, devices)
         model, params = hf.load(config.checkpoint, mesh=mesh)
@@ -147,6 +155,13 @@ def round_up(length: int, config: TrainConfig) -> int:
     splash = config.attention.startswith("splash") or (config.attention == "auto" and jax.default_backend() == "tpu")
     unit = (LANES if splash else 16) * max(config.mesh.sequence, 1)
     return -(-length // unit) * unit
+
+
+def check(num_rows: int, config: TrainConfig, name: str, *, updates: int = 1,
+          devices: Sequence[jax.Device] | None = None) -> None:
+    """ValueError for rows as `check_rows`, or an optimizer that cannot be: what a run would refuse after loading."""
+    check_rows(num_rows, config, name, updates=updates, devices=devices)
+    optimizers.make(config.optimizer, config.num_steps * updates)
 
 
 def check_rows(num_rows: int, config: TrainConfig, name: str, *, updates: int = 1, ways: int = 0,

@@ -46,6 +46,10 @@ class Checklist:
 
     One failed required criterion makes it incorrect, whatever is undecided beside it; where none fails and some are
     undecided, the response is undecided. `advisory` ones are evidence alone.
+
+    Attributes:
+      required: names of the criteria that decide.
+      advisory: names of those that are evidence alone.
     """
 
     required: tuple[str, ...] = ("final_answer",)

@@ -30,7 +30,7 @@ from libra_jax import config as configs
 from libra_jax.serving import service
 from libra_jax.stages import cli, compare
 
-STAGE_FLAGS = ("--workdir", "--debug", "--help")
+STAGE_FLAGS = ("--workdir", "--debug", "--dry_run", "--help")
 STAGES = cli.stages()
 # Why the commands of a page are parsed and not run, where its blocks do not say so themselves.
 PARSED = {
@@ -43,6 +43,7 @@ PARSED = {
     "mixture.md": "on your own files, and for half an hour", "lora.md": "on a demo's files",
     "sampling.md": "on a demo's files", "paper.md": "for hours; tests/stages/paper_test.py makes small tables",
     "plans.md": "for minutes, with the TPU's compiler", "tpu.md": "on a TPU", "reference.md": "with names for files",
+    "command_line.md": "on your own files; tests/stages/dry_run_test.py runs every stage's",
 }
 FILES = [*sorted((ROOT / "configs").rglob("*.py")), *sorted((ROOT / "libra_jax/stages").glob("*.py"))]
 OTHERS = {"gcloud": ("tpu.md",), "xpk": ("tpu.md",), "export": ("plans.md",)}
@@ -166,6 +167,8 @@ def test_every_block_is_of_one_kind(page):
         assert not hidden or hidden[1].strip() not in ("$", *pages.PROGRAMS), f"{page.name}:{number}: within a list"
     for block in pages.blocks(page):
         assert block.note("needs") in ("", *pages.NEEDS), block
+        if block.text.startswith("% libra "):  # wrong on purpose; tests/stages/mistakes_test.py makes it
+            continue
         if block.is_python:
             check_imports(ast.parse(block.text))
         elif not block.is_console and not block.note("file"):

@@ -40,16 +40,15 @@ def test_the_pipeline_stops_at_the_first_stage_that_fails(shell, tmp_path):
 
 
 def test_the_pipeline_stops_where_training_was_asked_to_stop(shell, tmp_path):
-    (tmp_path / "libra").write_text('#!/bin/sh\necho $1 >>"$0.calls"\n')  # SFT ends well, without an export
+    (tmp_path / "libra").write_text('#!/bin/sh\necho $1 >>"$0.calls"\n[ ! -e "$0.$1" ] || exit 143\n')
     (tmp_path / "libra").chmod(0o755)
     (tmp_path / "W/rollout/0").mkdir(parents=True)
     (tmp_path / "W/rollout/0/rollouts.jsonl").write_text("A\n")
     command = (ROOT / "launch/pipeline.sh", "--checkpoint=C", "--problems=p", f"--workdir={tmp_path / 'W'}")
-    assert "sft was stopped before its end" in shell(*command, LIBRA=str(tmp_path / "libra"))[1]
+    (tmp_path / "libra.sft").touch()
+    assert "sft was stopped before its end" in shell(*command, status=143, LIBRA=str(tmp_path / "libra"))[1]
     assert (tmp_path / "libra.calls").read_text().split()[-1] == "sft"
-    for stage in ("sft", "rl"):
-        (tmp_path / f"W/{stage}/export").mkdir(parents=True)
-        (tmp_path / f"W/{stage}/export/config.json").write_text("{}")
+    (tmp_path / "libra.sft").unlink()
     shell(*command, LIBRA=str(tmp_path / "libra"))
     assert (tmp_path / "libra.calls").read_text().split()[-2:] == ["judge", "bench"]
 

@@ -115,7 +115,7 @@ def test_slices_begin_again_together(small):
 def test_training_that_saves_when_asked_to_end_is_not_taken_for_finished(cloud):
     cloud.write(stage="""if [ "$(wc -l <"$CLOUD/created")" = 1 ]; then
         printf 'READY\\nREADY\\nREADY\\nPREEMPTED\\n' >"$CLOUD/tpu-vm-n"
-        echo 'sft: stopped by SIGTERM after step 4/9, saved; run the same command to go on'
+        echo 'sft: stopped by SIGTERM after step 4/9, saved; run the same command to go on'; exit 143
         else echo 'life 2'; fi""")
     out, error = cloud("up", V6E, "--", "sft", poll=5)  # so that the stage has ended before the machine is looked at
     assert "worker0: sft: stopped by SIGTERM after step 4/9" in out and "worker0: life 2" in out
@@ -178,7 +178,7 @@ def test_what_runs_already_is_watched_and_nothing_else_is_disturbed(cloud):
 
 
 def test_a_stage_that_was_asked_to_stop_is_not_begun_again(cloud):
-    cloud.write(stage="""trap 'echo sft: stopped by SIGTERM after step 1/9; exit 0' TERM
+    cloud.write(stage="""trap 'echo sft: stopped by SIGTERM after step 1/9; exit 143' TERM
         : >~/begun; while :; do /bin/sleep 0.02; done""")
     begun = [cloud.folder / f"worker{number}/begun" for number in (0, 1)]
     with concurrent.futures.ThreadPoolExecutor() as pool:

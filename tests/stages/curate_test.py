@@ -173,7 +173,7 @@ def test_licences_of_nothing(licences, message, tmp_path):
 @pytest.mark.parametrize(("argv", "message"), [
     ([], "--config.problems is empty"),
     (["--config.problems=none.jsonl", "--config.rollouts=none.jsonl"], "none.jsonl"),
-    (["--config.v2v.max_per_problm=3"], "nearest is 'max_per_problem'"),
+    (["--config.v2v.max_per_problm=3"], "nearest is --config.v2v.max_per_problem"),
 ])
 def test_mistakes(argv, message, tmp_path, capsys):
     assert curate.main(["curate", f"--workdir={tmp_path}", *argv]) == 2

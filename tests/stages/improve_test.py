@@ -114,12 +114,12 @@ def test_a_reward_that_comes_apart_from_the_truth_ends_the_run(config, tmp_path,
 @pytest.mark.parametrize("change, message", [
     ({"reward": "verifier"}, "reward=verifier: problem 'mini-5-000000' has no answer"),
     ({"judge": judge.Config(judge="endpoint")}, "judge.judge=endpoint"),
-    ({"judge": judge.Config()}, r"--config\.checkpoint is empty"),
+    ({"judge": judge.Config()}, r"--config\.judge\.checkpoint is empty"),
     ({"rl": rl.Config(checkpoint="x", overlap=True)}, "rl.overlap=True with reward=judge"),
     ({"rl": rl.Config(checkpoint="x", examples="y")}, "rl.examples=y: that is for those who learn to judge"),
     ({"rl": rl.Config(checkpoint="x", ranking="y")}, "rl.ranking=y: that is for those who learn to judge"),
     ({"rl": rl.Config(checkpoint="x", watch=looks.WatchConfig(every=3))}, r"rl\.watch=.*every=3"),
-    ({"rl": rl.Config()}, r"--config\.checkpoint is empty"),
+    ({"rl": rl.Config()}, r"--config\.rl\.checkpoint is empty"),
 ])
 def test_a_reward_that_cannot_be_had_is_refused(config, tmp_path, change, message):
     with pytest.raises(ValueError, match=message):

@@ -85,7 +85,7 @@ def test_a_checkpoint_with_other_weights_is_another_input(config, tmp_path):
     weights[-1] ^= 1
     (copy / "model.safetensors").write_bytes(weights)
     assert runs.fingerprint(copy) != runs.fingerprint(pathlib.Path(config.checkpoint))
-    with pytest.raises(FileNotFoundError, match="no such file or folder"):
+    with pytest.raises(FileNotFoundError, match="No such file or folder"):
         runs.fingerprint(tmp_path / "none")
 
 
@@ -108,6 +108,6 @@ def test_missing_paths_and_devices_are_named(config, tmp_path):
 def test_a_file_of_broken_lines_alone_is_named(tmp_path, tiny_checkpoint):
     (tmp_path / "p.jsonl").write_text('{"id":"1","source":"m","question":"q","answer":14}\n')
     config = rollout.Config(problems=str(tmp_path / "p.jsonl"), checkpoint=tiny_checkpoint)
-    with pytest.raises(ValueError, match=r"all 1 lines are broken; the first: .*answer: expected"):
+    with pytest.raises(ValueError, match=r"all lines are broken \(1\); line 1: .*answer: expected"):
         rollout.run(config, tmp_path / "out")
     assert not (tmp_path / "out/rollouts.jsonl").exists()

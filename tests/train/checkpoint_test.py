@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from libra_jax import config as configs
+from libra_jax.command import entry
 from libra_jax.parallel import mesh as meshes
 from libra_jax.train import checkpoint, metrics, state
 
@@ -158,7 +158,7 @@ def _full_disk(toy, workdir, fill, free, capfd):
         finally:
             free()
 
-    status = configs.main(stage, _Config(), ["run", f"--workdir={workdir}"])
+    status = entry.main(stage, _Config(), ["run", f"--workdir={workdir}"])
     said = capfd.readouterr().err
     assert status == 2 and "Traceback" not in said and "Event loop" not in said, said
     assert [path.name for path in (workdir / "checkpoints").iterdir() if path.name.isdecimal()] == ["3"]

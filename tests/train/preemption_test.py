@@ -1,4 +1,4 @@
-"""SIGTERM in a run: it saves at once, ends with status 0, and goes on to the same bytes."""
+"""SIGTERM in a run: it saves at once, ends with status 143, and goes on to the same bytes."""
 
 import os
 import pathlib
@@ -53,7 +53,7 @@ def _terminated(toy, workdir, at, where, **options):
 def test_it_saves_and_goes_on_bit_for_bit(toy, tmp_path, whole, capfd, where, at, done, save_every):
     before = signal.getsignal(signal.SIGTERM)
     stopped = _terminated(toy, tmp_path, at, where, save_every=save_every)
-    assert isinstance(stopped, SystemExit) and stopped.code == 0
+    assert isinstance(stopped, SystemExit) and stopped.code == 143
     said = capfd.readouterr().err
     assert f"stopped by SIGTERM after step {done}/8" in said and "run the same command to go on" in said
     assert signal.getsignal(signal.SIGTERM) == before
