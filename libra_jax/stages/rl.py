@@ -27,7 +27,7 @@ from libra_jax.judges.model import ModelJudge, ModelJudgeConfig
 from libra_jax.judging import curriculum
 from libra_jax.judging import reward as rewards
 from libra_jax.judging.prompt import load_template
-from libra_jax.model import transformer
+from libra_jax.model import hf, transformer
 from libra_jax.model.config import ModelConfig
 from libra_jax.objectives import grpo
 from libra_jax.parallel import mesh as meshes
@@ -109,7 +109,8 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
     runs.need(config, "checkpoint", *([] if config.ranking or config.problems else ["examples"]))
     words, template = tokenizers.load(config.checkpoint), load_template(config.template)
     # The judge's own prompt and reading of its tokens, so that training rewards what the bench measures.
-    reader = ModelJudge(config=ModelJudgeConfig(), model_config=None, params=None, tokenizer=words, template=template)
+    reader = ModelJudge(config=ModelJudgeConfig(), model_config=hf.read_config(config.checkpoint), params=None,
+                        tokenizer=words, template=template)
     with contextlib.ExitStack() as stack:
         mixed = mixture.load(config, reader, workdir, stack)
         held_out = watches.slice_of(config, mixed.problem_ids, reader, workdir, longest=config.prompt_length)
@@ -161,7 +162,8 @@ def train_mixture(config: Config, kinds: mixture.Mixture, stop_ids: Sequence[int
     with contextlib.closing(drawing.Drawer(config, kinds, stop_ids, score, sampling_devices, show)) as drawer:
         return training.fit(config, objective(config), drawer.batch_at, label, workdir, inputs=inputs,
                             prepare=drawer.prepare, updates=config.updates, devices=train_devices,
-                            watch=watch and (lambda *seen: watch(drawer.seen(*seen))), watch_every=watch_every)
+                            watch_every=watch_every, watch=None if watch is None else
+                            lambda step, params, rows: watch(drawer.seen(step, params, rows)))
 
 
 def devices(config: Config, every: Sequence[jax.Device]) -> tuple[list[jax.Device], list[jax.Device]]:
