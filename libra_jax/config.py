@@ -13,11 +13,14 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from absl import flags, logging
 
-C = TypeVar("C")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+C = TypeVar("C", bound="DataclassInstance")
 
 
 class ConfigError(ValueError):
@@ -79,9 +82,9 @@ def load(path: str, cls: type[C]) -> C:
 def execute(path: str, flag: str) -> types.ModuleType:
     """Runs a Python file that `flag` names (your own trusted code); ConfigError when it is none, or what it raises."""
     file = pathlib.Path(path)
-    if not file.is_file() or file.suffix != ".py":
-        raise ConfigError(f"{flag}={path}: no such file, or not a .py one; configs/ holds the ones that ship")
     spec = importlib.util.spec_from_file_location(f"libra_config_{file.stem}", file)
+    if not file.is_file() or spec is None or spec.loader is None:  # without: not a .py file
+        raise ConfigError(f"{flag}={path}: no such file, or not a .py one; configs/ holds the ones that ship")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their own module up
     try:
