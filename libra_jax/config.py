@@ -82,6 +82,9 @@ def load(path: str, cls: type[C]) -> C:
 def execute(path: str, flag: str) -> types.ModuleType:
     """Runs a Python file that `flag` names (your own trusted code); ConfigError when it is none, or what it raises."""
     file = pathlib.Path(path)
+    shipped = pathlib.Path(__file__).parent / path  # a wheel has configs/ in the package
+    if not file.is_file() and path.startswith("configs/") and shipped.is_file():
+        file = shipped
     spec = importlib.util.spec_from_file_location(f"libra_config_{file.stem}", file)
     if not file.is_file() or spec is None or spec.loader is None:  # without: not a .py file
         raise ConfigError(f"{flag}={path}: no such file, or not a .py one; configs/ holds the ones that ship")
