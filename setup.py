@@ -1,6 +1,10 @@
 """Packaging of libra_jax. Ranges are pinned to the minor versions that the tests run on."""
 
+import pathlib
+import shutil
+
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 # What reads published suites: parquet files, and the Hugging Face Hub.
 DATA = ["huggingface_hub>=2.4,<3", "pyarrow>=25,<27"]
@@ -8,16 +12,41 @@ DATA = ["huggingface_hub>=2.4,<3", "pyarrow>=25,<27"]
 BEAM = ["apache-beam>=2.77,<3", "sentencepiece<0.2.3"]
 DOCS = ["zensical>=0.0.73,<0.1"]  # builds docs/ to a site
 
+
+class BuildWithConfigs(build_py):
+    """Puts configs/ into the package of a wheel, where `--config=configs/NAME.py` finds them without a checkout."""
+
+    def run(self) -> None:
+        """As build_py; an editable install keeps the checkout's."""
+        super().run()
+        if not self.editable_mode:
+            shutil.copytree("configs", pathlib.Path(self.build_lib) / "libra_jax" / "configs", dirs_exist_ok=True,
+                            ignore=shutil.ignore_patterns("__pycache__"))
+
+
 setup(
     name="libra_jax",
     version="0.1.0",
     description="Libra (arXiv 2507.21645) in JAX: generative judges of hard mathematics, trained and measured on TPUs.",
     long_description=open("README.md", encoding="utf-8").read(),
     long_description_content_type="text/markdown",
-    license="Apache-2.0",
+    license_expression="Apache-2.0",
+    keywords="reward model, LLM as a judge, GRPO, JAX, TPU",
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
+    project_urls={"Paper": "https://arxiv.org/abs/2507.21645"},
+    cmdclass={"build_py": BuildWithConfigs},
     python_requires=">=3.11,<3.13",
     packages=find_packages(include=["libra_jax", "libra_jax.*"]),
-    package_data={"libra_jax.bench": ["*.css", "*.js", "report.schema.json"],
+    package_data={"libra_jax": ["py.typed"],
+                  "libra_jax.bench": ["*.css", "*.js", "report.schema.json"],
                   "libra_jax.miniature": ["checkpoint/*"]},
     install_requires=[
         "absl-py>=2.1,<3",
@@ -47,7 +76,11 @@ setup(
             *BEAM,
             *DOCS,
             "jax[tpu]>=0.10,<0.11",  # its compiler: tests compile for TPUs on any machine
+            "build>=1.2,<2",
             "hypothesis>=6.100,<7",
+            "pre-commit>=4,<5",
+            "pre-commit-hooks>=5,<7",
+            "pyrefly>=1.4.1,<1.5",  # a minor version may find more
             "pytest>=8,<10",
             "pytest-xdist>=3.6,<4",
             "ruff>=0.9,<1",

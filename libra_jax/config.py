@@ -12,9 +12,12 @@ import sys
 import types
 import typing
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-C = TypeVar("C")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+C = TypeVar("C", bound="DataclassInstance")
 
 
 class ConfigError(ValueError):
@@ -121,10 +124,13 @@ def _stage(cls: type) -> str:
 def execute(path: str, flag: str) -> types.ModuleType:
     """Runs a Python file that `flag` names (your own trusted code); ConfigError when it is none, or what it raises."""
     file = pathlib.Path(path)
-    if not file.is_file() or file.suffix != ".py":
+    shipped = pathlib.Path(__file__).parent / path  # a wheel has configs/ in the package
+    if not file.is_file() and path.startswith("configs/") and shipped.is_file():
+        file = shipped
+    spec = importlib.util.spec_from_file_location(f"libra_config_{file.stem}", file)
+    if not file.is_file() or spec is None or spec.loader is None:  # without: not a .py file
         raise ConfigError(f"{flag}={path}: no such file, or not a .py one; expected a Python file, such as "
                           "those of configs/")
-    spec = importlib.util.spec_from_file_location(f"libra_config_{file.stem}", file)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their own module up
     try:

@@ -11,7 +11,10 @@ import pathlib
 import types
 import typing
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 Verdict = Literal["correct", "incorrect", "unparsed"]
 
@@ -165,7 +168,7 @@ class Message:
     content: tuple[str | Control, ...]
 
 
-Record = TypeVar("Record")
+Record = TypeVar("Record", bound="DataclassInstance")
 
 
 class RecordError(ValueError):

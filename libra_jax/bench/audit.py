@@ -118,15 +118,18 @@ def gather(examples: Sequence[JudgingExample], rollouts: Iterable[VerifiedRollou
         if verified and (rollout is None or (example and example.response != rollout.text)):
             raise ValueError(f"example {name!r}: its rollout {'has another text' if rollout else 'is not there'}; give "
                              "the verified rollouts that the examples were curated from")
-        if not example and not problem:
+        if example:
+            source, question, response, correct = example.source, example.question, example.response, example.correct
+        elif problem and rollout:
+            source, question, response, correct = problem.source, problem.question, rollout.text, None
+        else:
             raise ValueError(f"the question of rollout {name!r} is not known; give --config.problems or examples")
-        correct = rollout.correct if rollout else example.correct
+        correct = rollout.correct if rollout else correct
         decided_by = rollout.decided_by if rollout else "label"
         items.append(Item(
             id=name, problem_id=problem_id, policy=policy, sample=sample, correct=correct, decided_by=decided_by,
-            source=example.source if example else problem.source, why=rollout.why if rollout else "",
-            question=example.question if example else problem.question,
-            response=example.response if example else rollout.text, reference=problem.answer if problem else None,
+            source=source, why=rollout.why if rollout else "", question=question, response=response,
+            reference=problem.answer if problem else None,
             opinions=opinions[name], kind=kind(correct, decided_by, opinions[name])))
     return items
 

@@ -60,7 +60,7 @@ def track(dots: Sequence[tuple[int | str, Estimate]], low: float = 0.0, high: fl
             continue
         name = f"c{color % NUM_COLORS}" if isinstance(color, int) else color
         bar = ""
-        if each.low is not None:
+        if each.low is not None and each.high is not None:
             start, end = (_share(end, low, high) for end in (each.low, each.high))
             bar = f'<i class="{name}" style="left:{start:.2f}%;width:{end - start:.2f}%"></i>'
         dot = f'<b class="{name}" style="left:{_share(each.value, low, high):.2f}%"></b>'
@@ -78,7 +78,7 @@ def reliability(judge: str, place: int, bins: Sequence[Bin]) -> str:
     for each in bins:
         x, y = size * each.score, size * (1 - (each.correct.value or 0))
         points.append(f"{x:.1f},{y:.1f}")
-        if each.correct.low is not None:
+        if each.correct.low is not None and each.correct.high is not None:
             low, high = (size * (1 - end) for end in (each.correct.low, each.correct.high))
             parts.append(f'<line class="{color} whisker" x1="{x:.1f}" x2="{x:.1f}" y1="{low:.1f}" y2="{high:.1f}"/>')
         radius = 2 + 4 * (each.num_examples / most) ** 0.5

@@ -11,6 +11,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -78,11 +79,11 @@ class Part:
 
 def decide(difference: Estimate, by_seed: Sequence[float | None], sign: int = 1) -> Verdict:
     """The rule of the module's docstring; "could not be told" too where there is no interval."""
-    ends = [difference.low, difference.high]
-    if None in ends or None in by_seed:
+    known = [sign * value for value in by_seed if value is not None]
+    if difference.low is None or difference.high is None or len(known) < len(by_seed):
         return "could not be told"
-    low, high = sorted(sign * end for end in ends)
-    if low > 0 and all(sign * value > 0 for value in by_seed):
+    low, high = sorted((sign * difference.low, sign * difference.high))
+    if low > 0 and all(value > 0 for value in known):
         return "held"
     return "failed" if high < 0 else "could not be told"
 
@@ -96,7 +97,7 @@ def side_by_side(title: str, seeds: Sequence[Seed], said: Sequence[Claim], boots
     pool, rows = pooled(seeds), []
     for name, some in pool.judgements.items():
         found = score.evaluate(name, pool.examples, some, bootstrap)
-        values = [score.evaluate(name, seed.examples, seed.judgements[name], ONE).metrics["mean_of_sources"].value
+        values = [_known(score.evaluate(name, seed.examples, seed.judgements[name], ONE).metrics["mean_of_sources"])
                   for seed in seeds]
         rows.append((name, show(found.metrics["mean_of_sources"]), f"{min(values):.3f} to {max(values):.3f}",
                      f"{found.metrics['unparsed'].value:.3f}", f"{found.mean_tokens:.1f}",
@@ -177,14 +178,14 @@ def correlated(title: str, seeds: Sequence[Seed], asked: Sequence[Sequence[Probl
         accuracy = score.evaluate(name, pool.examples, some, bootstrap).metrics["mean_of_sources"]
         end = _policy_pool(asked, [each[name] for each in after])[1]
         gain = policies.difference(problems, start, end, bootstrap)
-        points[name] = (accuracy.value, gain.value)
+        points[name] = (_known(accuracy), _known(gain))
         rows.append((name, show(accuracy), show(gain)))
-    found = correlation.of(*zip(*points.values(), strict=True), bootstrap)
+    found = correlation.of([x for x, _ in points.values()], [y for _, y in points.values()], bootstrap)
     by_seed = []
     for seed, mine, first, ends in zip(seeds, asked, before, after, strict=True):
-        x = [score.evaluate(name, seed.examples, some, ONE).metrics["mean_of_sources"].value
+        x = [_known(score.evaluate(name, seed.examples, some, ONE).metrics["mean_of_sources"])
              for name, some in seed.judgements.items()]
-        y = [policies.difference(mine, first, ends[name], ONE).value for name in seed.judgements]
+        y = [_known(policies.difference(mine, first, ends[name], ONE)) for name in seed.judgements]
         by_seed.append(correlation.of(x, y, ONE)["pearson"].value)
     decided = (Decided(text="accuracy on the bench goes with the policy's gain (Pearson)", source="the paper, 6 judges",
                        verdict=decide(found["pearson"], by_seed), difference=found["pearson"], by_seed=tuple(by_seed),
@@ -255,6 +256,11 @@ def _solving(seed: Seed, claim: Claim, bootstrap: Bootstrap) -> Estimate:
 
 
 MEASURES = {"accuracy": _accuracy, "tokens": _tokens, "solving": _solving}
+
+
+def _known(estimate: Estimate) -> float:
+    """The value, not a number where it is undefined."""
+    return math.nan if estimate.value is None else estimate.value
 
 
 def _own(seed: Seed, trained_on: Mapping[str, str], bootstrap: Bootstrap) -> Estimate:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from libra_jax.bench.score import Evaluation
+from libra_jax.bench.significance import Estimate
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,10 +32,11 @@ def leaderboard(evaluations: Sequence[Evaluation]) -> str:
         axes = figure.subplots()
         for place, each in enumerate(evaluations):
             estimate = each.metrics["mean_of_sources"]
-            if estimate.low is not None:
+            if estimate.low is not None and estimate.high is not None:
                 axes.plot([estimate.low, estimate.high], [place, place], color=_COLOR, linewidth=2, alpha=0.6)
-            axes.plot([estimate.value], [place], "o", color=_COLOR, markersize=7)
-            axes.annotate(f"{estimate.value:.3f}", (estimate.value, place), xytext=(0, 7), textcoords="offset points",
+            value = _drawn(estimate)
+            axes.plot([value], [place], "o", color=_COLOR, markersize=7)
+            axes.annotate(f"{value:.3f}", (value, place), xytext=(0, 7), textcoords="offset points",
                           ha="center", fontsize=8)
         axes.axvline(0.5, color="#999", linestyle="--", linewidth=0.8)
         axes.set_yticks(range(len(evaluations)), labels=[each.judge[:40] for each in evaluations])
@@ -50,7 +52,7 @@ def best_of(sizes: Sequence[int], lines: Sequence[Line]) -> str:
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
-        ends = [line.accuracy[-1].value for line in lines]
+        ends = [_drawn(line.accuracy[-1]) for line in lines]
         shown = [end for line in lines for each in line.accuracy for end in (each.low, each.value, each.high)
                  if end is not None]
         reach = max(max(shown) - min(shown), 0.01)
@@ -58,9 +60,9 @@ def best_of(sizes: Sequence[int], lines: Sequence[Line]) -> str:
         for place, line in enumerate(lines):
             color = _LINES[place % len(_LINES)]
             at = [math.log2(n) + 0.03 * (place - (len(lines) - 1) / 2) for n in sizes]  # beside each other
-            axes.plot(at, [each.value for each in line.accuracy], color=color, marker="o", markersize=4)
+            axes.plot(at, [_drawn(each) for each in line.accuracy], color=color, marker="o", markersize=4)
             for x, each in zip(at, line.accuracy, strict=True):
-                if each.low is not None:
+                if each.low is not None and each.high is not None:
                     axes.plot([x, x], [each.low, each.high], color=color, linewidth=1, alpha=0.5)
             axes.annotate(line.picker[:40], (at[-1], ends[place]), xytext=(math.log2(sizes[-1]) + 0.15, heights[place]),
                           textcoords="data", color=color, va="center", fontsize=8)
@@ -70,6 +72,11 @@ def best_of(sizes: Sequence[int], lines: Sequence[Line]) -> str:
         axes.set_ylabel("share of picks that are right")
 
     return _image(draw, (7, 3.6))
+
+
+def _drawn(estimate: Estimate) -> float:
+    """Where an estimate's dot stands: of an undefined one nowhere."""
+    return math.nan if estimate.value is None else estimate.value
 
 
 def _apart(heights: Sequence[float], least: float) -> list[float]:

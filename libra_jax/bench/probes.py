@@ -49,12 +49,11 @@ def unchanged(response: str) -> str:
 
 def padding(response: str) -> str:
     """Sentences that say nothing before the response, at least as long as it."""
-    sentences, length = [], 0
-    for sentence in itertools.cycle(FILLER):
-        sentences.append(sentence)
-        length += len(sentence) + 1
-        if length > len(response):
-            return f"{' '.join(sentences)}\n\n{response}"
+    sentences, length, filler = [], 0, itertools.cycle(FILLER)
+    while length <= len(response):
+        sentences.append(next(filler))
+        length += len(sentences[-1]) + 1
+    return f"{' '.join(sentences)}\n\n{response}"
 
 
 def whitespace(response: str) -> str:
@@ -209,7 +208,7 @@ def length_bias(examples: Sequence[JudgingExample], judgements: Iterable[Judgeme
 
 def beyond(shift: Estimate) -> str:
     """Whether an interval leaves out 0, and on which side it lies."""
-    if shift.low is None:
+    if shift.low is None or shift.high is None:
         return "-"
     return "up" if shift.low > 0 else "down" if shift.high < 0 else "no"
 

@@ -13,7 +13,7 @@ import pathlib
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import IO, Any
+from typing import IO, Any, cast
 
 SUFFIXES = (".parquet", ".jsonl", ".json", ".jsonl.gz", ".json.gz")
 LONGEST = 2**24  # bytes of a line
@@ -108,9 +108,9 @@ def read(file: pathlib.Path, columns: Sequence[str], *, optional: Sequence[str] 
     if file.name.endswith(".parquet"):
         yield from _parquet(file, columns, optional)
         return
-    opener = gzip.open if file.name.endswith(".gz") else open
+    packed = file.name.endswith(".gz")
     try:
-        with opener(file, "rb") as source:
+        with cast(IO[bytes], gzip.open(file, "rb")) if packed else file.open("rb") as source:
             yield from _array(source, file) if _is_array(source, file.name) else _lines(source)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ValueError(f"{file}: damaged: {error}") from None

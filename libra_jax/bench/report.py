@@ -50,7 +50,7 @@ def write(path: str | os.PathLike, *, title: str, examples: Sequence[JudgingExam
         raise ValueError(f"shown={shown}: expected a number of examples, 0 for none")
     file = pathlib.Path(path)
     file = file if file.suffix == ".html" else file / "report.html"
-    tables = [table if isinstance(table, Table) else _table(*table) for table in tables]
+    made = [table if isinstance(table, Table) else _table(*table) for table in tables]
     curves = {name: [(float(x), float(y)) for x, y in points] for name, points in (curves or {}).items()}
     evaluations = [score.evaluate(judge, examples, some, bootstrap) for judge, some in judgements_by_judge.items()]
     if slicings is None:
@@ -70,7 +70,7 @@ def write(path: str | os.PathLike, *, title: str, examples: Sequence[JudgingExam
                    for evaluation, parts in zip(evaluations, sliced, strict=True)],
         "differences": [dataclasses.asdict(each) for each in comparisons],
         "curves": curves,
-        "tables": [dataclasses.asdict(table) for table in tables],
+        "tables": [dataclasses.asdict(table) for table in made],
     })
     parts = [("", _summary(numbers, bootstrap, caution(examples)))]
     if evaluations:
@@ -78,7 +78,7 @@ def write(path: str | os.PathLike, *, title: str, examples: Sequence[JudgingExam
                   ("Parts of the bench", _slices(evaluations, sliced)),
                   ("Scores and consistency", _scores(evaluations)),
                   ("Verdicts by label", page.table(confusion(evaluations), heading=False))]
-    parts += [(table.title, page.table(table, heading=False)) for table in tables]
+    parts += [(table.title, page.table(table, heading=False)) for table in made]
     images = plots.curves(curves).items()
     if images:
         parts.append(("Training", "".join(page.curves(f"Training: {group}", image) for group, image in images)))

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
-Statistic = Callable[[np.ndarray], dict[str, np.ndarray]]
+Statistic = Callable[[np.ndarray], dict[Any, np.ndarray]]  # names, mostly strings, to values
 FEWEST = 30  # problems in a stratum; of fewer, equal judges differ at the level 0.05 in 8 to 10 % of benches
 _CHUNK = 4_000_000  # weights held at a time: 32 MB
 
@@ -67,7 +68,7 @@ def weights(problems: Sequence[str], strata: Sequence[str], config: Bootstrap) -
 
 
 def estimate(statistic: Statistic, problems: Sequence[str], strata: Sequence[str],
-             config: Bootstrap) -> dict[str, Estimate]:
+             config: Bootstrap) -> dict[Any, Estimate]:
     """Each statistic on all examples, with the percentile interval of its resamples.
 
     `statistic` maps weights [R, N] to {name: values [R]}, NaN where undefined; resamples where a statistic is undefined
@@ -83,7 +84,7 @@ def estimate(statistic: Statistic, problems: Sequence[str], strata: Sequence[str
 
 
 def draws(statistic: Statistic, problems: Sequence[str], strata: Sequence[str],
-          config: Bootstrap) -> dict[str, np.ndarray]:
+          config: Bootstrap) -> dict[Any, np.ndarray]:
     """Each statistic on every resample, float64 [num_resamples]; a part of the resamples is in memory at a time."""
     every = weights(problems, strata, config)
     rows = max(1, _CHUNK // max(len(problems), 1))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from libra_jax.bench.significance import Estimate
+
+if TYPE_CHECKING:
+    from libra_jax.bench.noise import Share
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -18,7 +21,7 @@ class Table:
     note: str = ""
 
 
-def show(estimate: Estimate) -> str:
+def show(estimate: Estimate | Share) -> str:
     """An estimate in words: "0.812 [0.790, 0.834]", or "-" where it is undefined."""
     if estimate.value is None:
         return "-"

@@ -31,7 +31,8 @@ def plan(sizes: Sequence[int], length: int) -> list[list[int]]:
     return rows
 
 
-def pack(examples: Sequence[tuple[Sequence[int], Sequence[bool]]], length: int) -> dict[str, np.ndarray]:
+def pack(examples: Sequence[tuple[Sequence[int] | np.ndarray, Sequence[bool] | np.ndarray]], length: int
+         ) -> dict[str, np.ndarray]:
     """Packs (tokens, loss_mask) pairs by `plan`.
 
     Returns int32 tokens, positions, segment_ids and bool loss_mask, all [rows, length]. Segment 0 is padding, segments
@@ -53,8 +54,8 @@ def empty(num_rows: int, length: int) -> dict[str, np.ndarray]:
     return rows | {"loss_mask": np.zeros((num_rows, length), bool)}
 
 
-def put(packed: dict[str, np.ndarray], row: int, start: int, segment: int, tokens: Sequence[int],
-        mask: Sequence[bool]) -> int:
+def put(packed: dict[str, np.ndarray], row: int, start: int, segment: int,
+        tokens: Sequence[int] | np.ndarray, mask: Sequence[bool] | np.ndarray) -> int:
     """Writes one example into `packed`, in place, from `start` of `row`; returns where it ends."""
     end = start + len(tokens)
     packed["tokens"][row, start:end] = tokens

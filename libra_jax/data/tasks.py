@@ -5,14 +5,22 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from libra_jax.data import shares
 
 
-def task(name: str, examples: Sequence[dict[str, np.ndarray]], vocab_size: int, features: Sequence[str] = ()) -> Any:
+class Examples(Protocol):
+    """Examples that are there, or are made when they are asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> dict[str, np.ndarray]: ...
+
+
+def task(name: str, examples: Examples, vocab_size: int, features: Sequence[str] = ()) -> Any:
     """A seqio.Task over `examples`, dicts of int32 vectors named `features`; it is not added to the registry.
 
     The shard of a host is every num_shards-th example, and no other is taken from `examples`, so that a sequence which
@@ -42,7 +50,7 @@ def task(name: str, examples: Sequence[dict[str, np.ndarray]], vocab_size: int, 
                       preprocessors=[])
 
 
-def read(name: str, examples: Sequence[dict[str, np.ndarray]], vocab_size: int, *, shard: int = 0,
+def read(name: str, examples: Examples, vocab_size: int, *, shard: int = 0,
          num_shards: int = 1, batch_size: int = 0, features: Sequence[str] = ()) -> Iterator[dict[str, np.ndarray]]:
     """Streams the examples of host `shard` of `num_shards` through a task: every num_shards-th, disjoint, in order.
 

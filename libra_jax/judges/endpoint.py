@@ -19,12 +19,14 @@ import queue
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from libra_jax import records
 from libra_jax.judges import answers, wire
 from libra_jax.judges.tally import Prices, Request, Tally, of, to_stderr
 from libra_jax.judging.prompt import Template
 from libra_jax.records import Judgement, JudgingExample
+from libra_jax.text import chat
 
 AHEAD = 64  # requests, for each that may be in flight, that may be begun before the first unfinished one is done
 _HOPELESS = frozenset({401, 402, 404, 405})  # no other request would fare better
@@ -130,7 +132,8 @@ class EndpointJudge:
         log = records.Appender(self.log, Request) if self.log else None
         logged = log.done if log else []
         tally = of(logged)
-        known = {(each.example_id, each.sample): each for each in logged if log.finished or not each.failure}
+        whole = log is not None and log.finished
+        known = {(each.example_id, each.sample): each for each in logged if whole or not each.failure}
         votes, total = self.config.num_samples, len(examples) * self.config.num_samples
         done: dict[int, Request] = {}  # by place in the run, what is not yet handed out
         place = ahead = skip  # the next to hand out, and the next to begin
@@ -173,10 +176,11 @@ class EndpointJudge:
         """The request as JSON: the template's messages up to where the judge takes over."""
         config = self.config
         *messages, _ = self.template.judging(example.question, example.response)
-        fields = {"model": config.model,
-                  "messages": [{"role": message.role, "content": _clean("".join(message.content))}
-                               for message in messages],
-                  "temperature": config.temperature, "top_p": config.top_p, "max_tokens": config.max_tokens}
+        fields: dict[str, Any] = {
+            "model": config.model,
+            "messages": [{"role": message.role, "content": _clean(chat.plain(message.content))}
+                         for message in messages],
+            "temperature": config.temperature, "top_p": config.top_p, "max_tokens": config.max_tokens}
         if config.seed >= 0:
             fields["seed"] = config.seed + sample * (not config.draw_ids)
         if config.draw_ids:

@@ -30,7 +30,7 @@ class Solution:
 
 
 # Solutions -> (the reward of each, from 0 to 1; metrics of them all)
-Grader = Callable[[Sequence[Solution]], tuple[list[float], dict[str, float]]]
+Grader = Callable[[Sequence[Solution]], tuple[Sequence[float], dict[str, float]]]
 
 
 def by_verifier(pool: batch.Pool) -> Grader:
@@ -38,7 +38,7 @@ def by_verifier(pool: batch.Pool) -> Grader:
 
     def grade(solutions: Sequence[Solution]) -> tuple[list[float], dict[str, float]]:
         whole = [each for each in solutions if each.text is not None]
-        decided = list(pool.decide((each.text, each.problem.answer) for each in whole))
+        decided = list(pool.decide((each.text or "", each.problem.answer or "") for each in whole))
         right = iter([float(decision.correct is True) for decision in decided])
         earned = [0.0 if each.text is None else next(right) for each in solutions]
         undecided = sum(decision.correct is None for decision in decided)

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import itertools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 import jax
@@ -17,7 +17,7 @@ from libra_jax.judging import verdict
 from libra_jax.judging.prompt import Template
 from libra_jax.model import hf
 from libra_jax.model.config import ModelConfig
-from libra_jax.records import Judgement, JudgingExample, RankingExample
+from libra_jax.records import Judgement, JudgingExample, RankingExample, Verdict
 from libra_jax.sampling import engine
 from libra_jax.sampling.watch import Acceptance
 from libra_jax.text import chat
@@ -68,7 +68,7 @@ class ModelJudge:
         messages = self.template.judging(example.question, example.response, thinking=self.config.thinking)
         return chat.render(self.tokenizer, messages, open_last=True).tokens
 
-    def read(self, tokens: Sequence[int]) -> tuple[str, str]:
+    def read(self, tokens: Iterable[int]) -> tuple[str, Verdict]:
         """(thought, verdict) of the judge's own tokens [n], with or without the stop token at their end."""
         thought, after = self._split(tokens)
         return thought, "unparsed" if after is None else verdict.parse(after, self.template)
@@ -78,12 +78,12 @@ class ModelJudge:
         messages = self.template.ranking(example.question, example.responses, thinking=self.config.thinking)
         return chat.render(self.tokenizer, messages, open_last=True).tokens
 
-    def read_choice(self, tokens: Sequence[int], num_responses: int) -> tuple[str, int | None]:
+    def read_choice(self, tokens: Iterable[int], num_responses: int) -> tuple[str, int | None]:
         """As `read`, with the place of the response that the judge names; None is unparsed."""
         thought, after = self._split(tokens)
         return thought, None if after is None else verdict.parse_choice(after, self.template, num_responses)
 
-    def _split(self, tokens: Sequence[int]) -> tuple[str, str | None]:
+    def _split(self, tokens: Iterable[int]) -> tuple[str, str | None]:
         """(thought, what follows it); None where the thought never ends."""
         tokens = [int(token) for token in tokens]
         if tokens and tokens[-1] in self.tokenizer.stop_ids:
@@ -113,7 +113,7 @@ class ModelJudge:
                                 thought=thought, verdict=found, num_tokens=len(sample.tokens), score=score)
 
     def _scores(self, prompts: Sequence[Sequence[int]], samples: Sequence[engine.Sample],
-                read: Sequence[tuple[str, str]]) -> list[float | None]:
+                read: Sequence[tuple[str, Verdict]]) -> list[float | None]:
         """P(correct) at each sample's verdict; None where it has none, or the config asks for none."""
         found: list[float | None] = [None] * len(samples)
         if not self.config.probability:
@@ -145,10 +145,10 @@ class ModelJudge:
         return rest[: ends[0]] if ends else rest
 
     def _acceptance(self, examples: Sequence[JudgingExample]) -> Acceptance:
-        labels = [None if example.correct is None else "correct" if example.correct else "incorrect"
-                  for example in examples]
-        if None in labels:
-            raise ValueError(f"example {examples[labels.index(None)].id!r} has no label; enough={self.config.enough} "
+        labels = ["correct" if example.correct else "incorrect" for example in examples]
+        unlabelled = [example.id for example in examples if example.correct is None]
+        if unlabelled:
+            raise ValueError(f"example {unlabelled[0]!r} has no label; enough={self.config.enough} "
                              "stops at right judgements and needs labels (or enough=0)")
         tokens = {word: self.verdict_tokens(word) for word in ("correct", "incorrect")}
         close = self.tokenizer.control(self.template.think_close) if self.config.thinking else None

@@ -11,7 +11,10 @@ from libra_jax.records import Judgement, JudgingExample
 class Judge(Protocol):
     """Judges whether responses are correct; it must not look at `JudgingExample.correct`."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """The name that judgements carry."""
+        ...
 
     def judge(self, examples: Sequence[JudgingExample], *, skip: int = 0) -> Iterator[Judgement]:
         """Yields judgements in order of examples, and of samples within an example, each named by its example.

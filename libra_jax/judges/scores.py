@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -151,7 +152,8 @@ def _thresholds(names: Iterable[str], problems: Sequence[str], scores: np.ndarra
     return found
 
 
-def _sigmoid(logits: np.ndarray) -> np.ndarray:
+def _sigmoid(logits: Any) -> Any:
+    """Of an array or a number."""
     return np.exp(-np.logaddexp(0, -logits))
 
 

@@ -84,6 +84,7 @@ class Server:
                 raise ServerError(f"{self.url}/score gave no scores (attempts: {attempt}): {said}")
 
     def _read(self, body: bytes, number: int) -> list[float | None]:
+        scores: Any = None
         try:
             scores = json.loads(body)["scores"]
             fine = len(scores) == number and all(
@@ -134,8 +135,9 @@ class Reward:
             questions = kwargs[self.question]
         pairs = [(asked(question), answered(completion))
                  for question, completion in zip(questions, completions, strict=True)]
-        known = [place for place, pair in enumerate(pairs) if None not in pair]
-        scores = self.scorer.scores([pairs[place] for place in known]) if known else []
+        known = {place: (question, answer) for place, (question, answer) in enumerate(pairs)
+                 if question is not None and answer is not None}
+        scores = self.scorer.scores(list(known.values())) if known else []
         found: list[float | None] = [None] * len(pairs)
         for place, score in zip(known, scores, strict=True):
             found[place] = self.unparsed if score is None else score

@@ -11,10 +11,11 @@ import collections
 import contextlib
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from libra_jax.judging.prompt import Template
@@ -27,7 +28,7 @@ ROW_TOKENS = 16_384  # of one call: rows of one length are as many as fit, so th
 _LEAST = 64  # the shortest row; the others are its doubles, so that few programs compile
 
 
-def place(tokens: Sequence[int], words: dict[str, Sequence[int]], said: Verdict, tokenizer: tokenizers.Tokenizer,
+def place(tokens: Sequence[int], words: Mapping[str, Sequence[int]], said: Verdict, tokenizer: tokenizers.Tokenizer,
           template: Template) -> int | None:
     """Where in `tokens`, the judge's own after its thought, the word of its last verdict starts; None if nowhere.
 
@@ -42,7 +43,7 @@ def place(tokens: Sequence[int], words: dict[str, Sequence[int]], said: Verdict,
     return None
 
 
-def parting(verdicts: dict[str, Sequence[int]]) -> dict[str, list[int]]:
+def parting(verdicts: Mapping[str, Sequence[int]]) -> dict[str, list[int]]:
     """The tokens of each verdict without the first ones that both have."""
     correct, incorrect = verdicts["correct"], verdicts["incorrect"]
     same = next((at for at, pair in enumerate(zip(correct, incorrect, strict=False)) if pair[0] != pair[1]),
@@ -50,7 +51,7 @@ def parting(verdicts: dict[str, Sequence[int]]) -> dict[str, list[int]]:
     return {word: list(tokens[same:]) for word, tokens in verdicts.items()}
 
 
-def score(config: ModelConfig, params: Any, befores: Sequence[Sequence[int]], words: dict[str, Sequence[int]],
+def score(config: ModelConfig, params: Any, befores: Sequence[Sequence[int]], words: Mapping[str, Sequence[int]],
           mesh: jax.sharding.Mesh | None = None) -> list[float]:
     """P(correct) [n] after each of `befores`, the prompt and what the judge wrote before the word.
 
@@ -83,7 +84,7 @@ def _program(config: ModelConfig, mesh: jax.sharding.Mesh | None) -> Any:
         at = np.arange(tokens.shape[1])
         inside = at < last[:, :1]
         scored = transformer.token_logprobs(
-            config, params, tokens, positions=np.broadcast_to(at, tokens.shape), segment_ids=inside.astype(np.int32),
+            config, params, tokens, positions=jnp.broadcast_to(at, tokens.shape), segment_ids=inside.astype(np.int32),
             wanted=inside & (at >= last[:, :1] - last[:, 1:]))
         return scored.sum(axis=1)
 

@@ -17,6 +17,7 @@ import threading
 import time
 import urllib.parse
 from collections.abc import Mapping
+from typing import Any
 
 MAX_BODY = 32 << 20  # bytes of an answer; 32,000 tokens with the probabilities of five others each are 20 MB
 CONNECT = 30.0  # seconds at most until a server has accepted a connection
@@ -53,7 +54,7 @@ class Client:
     def post(self, body: bytes) -> Reply:
         """The server's reply. OSError when there is none, in time and whole (TimeoutError, BrokenAnswer and others)."""
         deadline = time.monotonic() + self._timeout
-        host, port, patience = self._url.hostname, self._url.port, min(self._timeout, CONNECT)
+        host, port, patience = self._url.hostname or "", self._url.port, min(self._timeout, CONNECT)
         if self._tls:
             connection = http.client.HTTPSConnection(host, port, timeout=patience, context=self._tls)
         else:
@@ -128,10 +129,10 @@ class _Timed:
         self._sock, self._deadline, self._limit = sock, deadline, limit
 
     def sendall(self, data: bytes) -> None:
-        data = memoryview(data)
-        while data:
+        rest = memoryview(data)
+        while rest:
             self._hurry()
-            data = data[self._sock.send(data[:_PIECE]):]
+            rest = rest[self._sock.send(rest[:_PIECE]):]
 
     def makefile(self, mode: str) -> io.BufferedReader:
         return io.BufferedReader(_Source(self))
@@ -161,5 +162,5 @@ class _Source(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: memoryview) -> int:
+    def readinto(self, buffer: Any, /) -> int:
         return self._timed.receive_into(buffer)

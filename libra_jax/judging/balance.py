@@ -22,7 +22,7 @@ class Row:
     problem_id: str
     source: str
     policy: str
-    correct: bool
+    correct: bool | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, order=True)
@@ -138,7 +138,7 @@ def _even(rows: Sequence[Row]) -> list[Row]:
     counts = collections.Counter((row.problem_id, row.correct) for row in rows)
     cells = collections.defaultdict(lambda: {True: [], False: []})
     for row in rows:
-        cells[row.source, row.policy][row.correct].append(row)
+        cells[row.source, row.policy][bool(row.correct)].append(row)
 
     def spare(row: Row) -> tuple[int, int, str]:
         return -counts[row.problem_id, row.correct], counts[row.problem_id, not row.correct], row.key

@@ -43,7 +43,7 @@ def rank(examples: Iterable[JudgingExample], config: RankingConfig, seed: int) -
     `max_per_problem` is at least 2, and one wrong response is left over.
     """
     wrongs = config.responses - 1
-    kinds = collections.defaultdict(lambda: {True: [], False: []})
+    kinds: dict[str, dict[bool | None, list[JudgingExample]]] = collections.defaultdict(lambda: {True: [], False: []})
     for example in examples:
         kinds[example.problem_id][example.correct].append(example)
     chosen = []

@@ -8,14 +8,18 @@ do two lines that contradict each other.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 from libra_jax.judging.prompt import LETTERS, Template
 from libra_jax.records import Verdict
 
+W = TypeVar("W", bound=str)
+_SIDES: tuple[Verdict, ...] = ("correct", "incorrect")
+
 
 def parse(after_thought: str, template: Template) -> Verdict:
     """The verdict in `after_thought`; "unparsed" when there is none or when there is more than one kind."""
-    return _only(after_thought, template, ("correct", "incorrect")) or "unparsed"
+    return _only(after_thought, template, _SIDES) or "unparsed"
 
 
 def parse_choice(after_thought: str, template: Template, num_responses: int) -> int | None:
@@ -27,7 +31,7 @@ def parse_choice(after_thought: str, template: Template, num_responses: int) -> 
     return None if letter is None else LETTERS.index(letter)
 
 
-def _only(after_thought: str, template: Template, words: Sequence[str]) -> str | None:
+def _only(after_thought: str, template: Template, words: Sequence[W]) -> W | None:
     """The one of `words` that the verdict says; None when there is no verdict, a spoilt one, or more than one kind."""
     lines = {template.verdict_format.replace("{verdict}", word).strip(): word for word in words}
     head = template.verdict_format.partition("{verdict}")[0].strip()

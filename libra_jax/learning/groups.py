@@ -12,7 +12,7 @@ import dataclasses
 import math
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -58,7 +58,8 @@ def sampling_mesh(config: Config, mesh: jax.sharding.Mesh, devices: Sequence[jax
     return mesh if set(devices) == set(mesh.devices.flat) else meshes.make(meshes.MeshConfig(), devices)
 
 
-def to_batch(groups: Sequence[Group], row_step: int, length: int, normalise: str) -> dict[str, np.ndarray]:
+def to_batch(groups: Sequence[Group], row_step: int, length: int,
+             normalise: Literal["std", "mean"]) -> dict[str, np.ndarray]:
     """All samples with their prompts, packed into arrays [rows, length]; `rows` is a multiple of `row_step`.
 
     As packing.pack, and float32 sampler_logprobs and advantages. The mask marks sampled tokens.
@@ -194,7 +195,7 @@ class Drawer:
             return self.collect(number, weights)
         ahead, self.ahead = self.ahead, None
         behind = ahead is not None and ahead[0] == number
-        groups, measured = ahead[1].result() if behind else self.collect(number, weights)
+        groups, measured = ahead[1].result() if ahead and behind else self.collect(number, weights)
         train, following = self.config.train, number + 1
         if following < train.num_steps and not (train.save_every and following % train.save_every == 0):
             self.ahead = following, self.thread.submit(self.collect, following, weights)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -110,7 +111,8 @@ class Mixture:
         """The number of the kind that this prompt is of."""
         return int(np.searchsorted(self._starts(), prompt, side="right")) - 1
 
-    def reward(self, owners: Sequence[int], samples: Sequence[engine.Sample]) -> tuple[list[float], dict[str, float]]:
+    def reward(self, owners: Sequence[int], samples: Sequence[engine.Sample]
+               ) -> tuple[Sequence[float], dict[str, float]]:
         """As Reward. Of several kinds, the metrics of each are named after it: "ranking/unparsed"."""
         if len(self.kinds) == 1:
             return self.kinds[0].reward(owners, samples)
@@ -146,7 +148,7 @@ def load(config: Config, reader: ModelJudge, workdir: pathlib.Path, stack: conte
         raise ValueError("--config.judgements and .curriculum choose among --config.examples, which is empty; name it, "
                          "or leave them out")
     makers = {"judging": _judging, "ranking": _ranking,
-              "problems": lambda *given: _problems(*given, stack.enter_context(batch.Pool(timeout=config.timeout)))}
+              "problems": functools.partial(_problems, stack=stack)}
     return Mixture(kinds=[
         dataclasses.replace(makers[name](config, reader, files[name], workdir), weight=weight)
         for name, weight in zip(KINDS, weights, strict=True) if files[name]])
@@ -164,7 +166,7 @@ def _judging(config: Config, reader: ModelJudge, path: str, workdir: pathlib.Pat
 
     def reward(owners: Sequence[int], samples: Sequence[engine.Sample]) -> tuple[list[float], dict[str, float]]:
         verdicts = [reader.read(sample.tokens)[1] for sample in samples]
-        given = [rewards.verdict_reward(verdict, judged[owner].correct)
+        given = [rewards.verdict_reward(verdict, judged[owner].correct is True)
                  for owner, verdict in zip(owners, verdicts, strict=True)]
         return given, {"right": float(np.mean(given)), "unparsed": verdicts.count("unparsed") / len(verdicts)}
 
@@ -206,7 +208,8 @@ def _ranking(config: Config, reader: ModelJudge, path: str, workdir: pathlib.Pat
                 problem_ids=frozenset(example.problem_id for example in asked))
 
 
-def _problems(config: Config, reader: ModelJudge, path: str, workdir: pathlib.Path, pool: batch.Pool) -> Kind:
+def _problems(config: Config, reader: ModelJudge, path: str, workdir: pathlib.Path, *,
+              stack: contextlib.ExitStack) -> Kind:
     problems, broken = runs.read(path, Problem, workdir, name="problems")
     for problem in problems:
         if problem.answer is None:
@@ -215,7 +218,8 @@ def _problems(config: Config, reader: ModelJudge, path: str, workdir: pathlib.Pa
     rendered = [chat.render(words, reader.template.solving(problem.question), open_last=True).tokens
                 for problem in problems]
     prompts, kept = _fitting("problems", path, rendered, config, reader)
-    answers = [problems[index].answer for index in kept]
+    answers = [problems[index].answer or "" for index in kept]
+    pool = stack.enter_context(batch.Pool(timeout=config.timeout))
 
     def reward(owners: Sequence[int], samples: Sequence[engine.Sample]) -> tuple[list[float], dict[str, float]]:
         texts = [words.decode((sample.tokens[:-1] if sample.finish == "stop" else sample.tokens).tolist())

@@ -98,7 +98,7 @@ def _chain(rng: random.Random, num_steps: int) -> tuple[str, int]:
 
 def _parse(question: str) -> tuple[int, list[tuple[str, int]]]:
     text = question.removeprefix("What is ").removesuffix("?")
-    return int(re.match(r"\d+", text)[0]), [(sign, int(digit)) for sign, digit in re.findall(r"([+-])(\d)", text)]
+    return int(re.findall(r"^\d+", text)[0]), [(sign, int(digit)) for sign, digit in re.findall(r"([+-])(\d)", text)]
 
 
 def _step(value: int, sign: str, digit: int) -> int:

@@ -63,10 +63,11 @@ def plain(config: ModelConfig, q: jax.Array, k: jax.Array, v: jax.Array, view: V
 
     def block(start):
         def part(array):
-            return None if array is None else jax.lax.dynamic_slice_in_dim(array, start, BLOCK, axis=1)
+            return jax.lax.dynamic_slice_in_dim(array, start, BLOCK, axis=1)
 
-        index = start + jnp.arange(BLOCK)
-        return _grouped(config, part(q), k, v, _allowed(view, index, jnp.arange(t), part(view.segment_ids)))
+        index, segments = start + jnp.arange(BLOCK), view.segment_ids
+        return _grouped(config, part(q), k, v, _allowed(view, index, jnp.arange(t),
+                                                      None if segments is None else part(segments)))
 
     out = jax.lax.map(jax.checkpoint(block), jnp.arange(0, t, BLOCK))
     return jnp.moveaxis(out, 0, 1).reshape(b, t, n, h)
@@ -78,7 +79,7 @@ def _allowed(view: View, queries: jax.Array, keys: jax.Array, segment_ids: jax.A
     allowed = distance >= 0
     if view.window is not None:
         allowed &= (view.window == 0) | (distance < view.window)
-    if view.segment_ids is not None:
+    if view.segment_ids is not None and segment_ids is not None:
         theirs = view.segment_ids[:, None, :]
         allowed = allowed & (segment_ids[:, :, None] == theirs) & (theirs > 0)
     return allowed

@@ -10,7 +10,7 @@ scale with the query, and the values' comes onto the result, so that any attenti
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ from libra_jax.parallel import rules
 PAGE = 32  # positions of a page
 AXES = ("layers", "pages", None, "kv_heads", None, "head")
 KERNEL_AXES = ("layers", "pages", None, "kv_heads", "head")
+Leaf = Any  # an array, of JAX or of the host; in a tree of the same form its shape, sharding or PartitionSpec
 MARGIN = 1.25  # how far beyond what was measured 8-bit pages reach
 
 
@@ -31,8 +32,8 @@ class Cache(NamedTuple):
     head 1, and so on. `scale` float32 [L, 2, K, H]: what one step of an 8-bit page is worth; of size 0 in other pages.
     """
 
-    pages: jax.Array
-    scale: jax.Array
+    pages: Leaf
+    scale: Leaf
 
 
 class Where(NamedTuple):
@@ -41,9 +42,9 @@ class Where(NamedTuple):
     `table` int32 [B, M]: each row's pages. Tokens from `count` on are padding: computed, and not written.
     """
 
-    table: jax.Array
-    first: jax.Array
-    count: jax.Array
+    table: Leaf
+    first: Leaf
+    count: Leaf
 
 
 def init(config: ModelConfig, num_pages: int, dtype: str = "", scale: jax.Array | None = None) -> Cache:
@@ -73,7 +74,7 @@ def _axes(config: ModelConfig, num_pages: int) -> tuple[tuple[str | None, ...], 
     """Axes of the pages, and sizes for the rules: of kv heads, since a key and its value stay together."""
     axes = AXES if config.attention == "xla" else KERNEL_AXES
     sizes = {"pages": num_pages, "kv_heads": config.num_kv_heads}
-    return axes, [sizes.get(axis, 1) for axis in axes]
+    return axes, [1 if axis is None else sizes.get(axis, 1) for axis in axes]
 
 
 def write(cache: Cache, layer: jax.Array | int, where: Where, k: jax.Array, v: jax.Array) -> Cache:

@@ -1,7 +1,7 @@
 """The shape of one decoder, and its Hugging Face config.json in both directions.
 
 Families, by their `model_type`: "qwen2" (Qwen 2 and 2.5), "qwen3", "llama" (3, 3.1, 3.2, 3.3), "gemma2" and
-"gemma3_text" (the text half of a "gemma3" checkpoint also reads as this).
+"gemma3_text" (the text half of a "gemma3" checkpoint also reads as this). Others may be brought (families.py).
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ import typing
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from libra_jax.model import families
+
 FAMILIES = ("qwen2", "qwen3", "llama", "gemma2", "gemma3_text")
 # What the gradient computes again of each layer: nothing; all but matrix products and attention; all; all, with the
 # layers' inputs kept in host memory meanwhile.
 Remat = Literal["none", "dots", "full", "offload"]
 _ARCHITECTURES = {"qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM", "llama": "LlamaForCausalLM",
                   "gemma2": "Gemma2ForCausalLM", "gemma3_text": "Gemma3ForCausalLM"}
-_ACTIVATIONS = {"silu": "silu", "gelu_pytorch_tanh": "gelu_tanh"}
+_ACTIVATIONS: dict[str, Literal["silu", "gelu_tanh"]] = {"silu": "silu", "gelu_pytorch_tanh": "gelu_tanh"}
 _MAX_LENGTH = {"llama": 2048, "gemma2": 8192, "gemma3_text": 131072}
 
 
@@ -49,7 +51,7 @@ class ModelConfig:
     `attention`: splash is the TPU's kernel, and its interpreter for tests on CPUs; xla runs everywhere.
     """
 
-    family: Literal["qwen2", "qwen3", "llama", "gemma2", "gemma3_text"] = "qwen3"
+    family: str = "qwen3"
     vocab_size: int
     num_layers: int
     model_size: int
@@ -83,7 +85,8 @@ class ModelConfig:
     attention: Literal["xla", "splash", "splash_interpret"] = "xla"
 
     def __post_init__(self) -> None:
-        for name, allowed in (("family", FAMILIES), ("dtype", ("float32", "bfloat16")),
+        _known(self.family, "ModelConfig.family")
+        for name, allowed in (("dtype", ("float32", "bfloat16")),
                               ("remat", typing.get_args(Remat)), ("activation", ("silu", "gelu_tanh")),
                               ("attention", ("xla", "splash", "splash_interpret"))):
             if getattr(self, name) not in allowed:
@@ -109,15 +112,25 @@ def from_hf(values: Mapping[str, Any]) -> ModelConfig:
     if isinstance(values.get("text_config"), Mapping):  # a multimodal checkpoint: its text half
         values = {**{k: values[k] for k in ("eos_token_id", "bos_token_id", "pad_token_id", "tie_word_embeddings")
                      if k in values}, **values["text_config"]}
-    family = values.get("model_type")
-    if family not in FAMILIES:
-        near = difflib.get_close_matches(str(family), FAMILIES, 1, 0)
-        raise ValueError(f"config.json: model_type {family!r} is not supported; the nearest is {near[0]!r} "
-                         f"of {', '.join(FAMILIES)}")
+    family = str(values.get("model_type"))
+    brought = _known(family, "config.json: model_type")
     try:
-        return _from_family(family, values)
+        if brought is None:
+            return _from_family(family, values)
+        return dataclasses.replace(_from_family(brought.like, values), family=family, **brought.read(values))
     except KeyError as error:
         raise ValueError(f"config.json of model_type {family!r}: the field {error} is missing") from None
+
+
+def _known(family: str, what: str) -> families.Family | None:
+    """The family, where it is a brought one. ValueError for one that neither ships nor was brought."""
+    brought = None if family in FAMILIES else families.find(family)
+    name = brought.like if brought else family
+    if name not in FAMILIES:
+        near = difflib.get_close_matches(name, FAMILIES, 1, 0)
+        raise ValueError(f"{what} {name!r} is not supported; the nearest is {near[0]!r} of {', '.join(FAMILIES)}; "
+                         "CONTRIBUTING.md has how to bring another")
+    return brought
 
 
 def _from_family(family: str, values: Mapping[str, Any]) -> ModelConfig:
@@ -212,6 +225,10 @@ def _rope(family: str, values: Mapping[str, Any]) -> tuple[float, float, RopeSca
 
 def to_hf(config: ModelConfig) -> dict[str, Any]:
     """The config.json (as a dict) that transformers reads back to the same model; the inverse of from_hf."""
+    brought = _known(config.family, "ModelConfig.family")
+    if brought is not None:
+        values = to_hf(dataclasses.replace(config, family=brought.like))
+        return {**values, "architectures": [brought.architecture], "model_type": config.family, **brought.write(config)}
     gemma = config.family.startswith("gemma")
     values: dict[str, Any] = {
         "architectures": [_ARCHITECTURES[config.family]],

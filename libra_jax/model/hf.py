@@ -138,7 +138,7 @@ def save(path: str | os.PathLike, config: ModelConfig, params: Params, *, dtype:
                 array = _get(params, item.row.path)
                 layout = _layout(item.row, array.shape)
                 for unit, units in transfer.fetch(layout, array, item.layer or 0, dtype, block_bytes=block_bytes):
-                    if lead:
+                    if out:
                         out.write(item.name, unit * layout.unit, units)
     if lead:
         _finish(path, config, shards, dtype, tokenizer_from)

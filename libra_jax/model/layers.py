@@ -176,7 +176,7 @@ class Attention(nnx.Module):
         if config.qk_norm:
             q, k = self.q_norm(q), self.k_norm(k)
         q, k = rotate(q, table), rotate(k, table)
-        if cache is None:
+        if cache is None or where is None:
             out = attention.attend(config, q, k, v, view)
         else:
             out, cache = paged.attend(config, q, k, v, cache, layer, where, view.window)

@@ -50,7 +50,7 @@ def save(path: pathlib.Path, config: ModelConfig, adapters: dict[str, Any], lora
     with Writer(path / "adapter_model.safetensors", shapes, _FLOAT32) if lead else contextlib.nullcontext() as out:
         for name, layout, array, layer in every:
             for unit, units in transfer.fetch(layout, array, layer, _FLOAT32):
-                if lead:
+                if out:
                     out.write(name, unit * layout.unit, units)
     if lead:
         alpha = int(lora.alpha) if lora.alpha == int(lora.alpha) else lora.alpha

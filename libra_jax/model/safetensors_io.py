@@ -126,7 +126,7 @@ class Reader:
         if tensor.file not in self._open:
             self._open[tensor.file] = os.open(tensor.file, os.O_RDONLY)
         array = np.empty(count, tensor.dtype)
-        rest = memoryview(array.view(np.uint8))
+        rest = array.view(np.uint8).data
         offset = tensor.offset + start * array.itemsize
         while rest:
             got = os.preadv(self._open[tensor.file], [rest], offset)
@@ -182,9 +182,9 @@ class Writer:
 
     def write(self, name: str, start: int, array: np.ndarray) -> None:
         """Writes elements of a tensor from element `start` on; `array` is contiguous and of this file's dtype."""
-        self._put(array.reshape(-1).view(np.uint8), self._offsets[name] + start * self.dtype.itemsize)
+        self._put(array.reshape(-1).view(np.uint8).data, self._offsets[name] + start * self.dtype.itemsize)
 
-    def _put(self, data: bytes | np.ndarray, offset: int) -> None:
+    def _put(self, data: bytes | memoryview, offset: int) -> None:
         rest = memoryview(data)
         try:
             while rest:

@@ -148,7 +148,7 @@ def _parts(layout: Layout, sharding: Sharding, block: _Block, read: Callable[[in
            staged: np.dtype) -> dict[jax.Device, np.ndarray]:
     """What each device of this host gets of a block; devices that hold the same share one array."""
     indices = _file_sharding(layout, sharding).addressable_devices_indices_map(block.shape)
-    bounds = {device: tuple(range(*s.indices(size)) for s, size in zip(index, block.shape, strict=True))
+    bounds = {device: tuple(range(*s.indices(size)) for s, size in zip(index or (), block.shape, strict=True))
               for device, index in indices.items()}
     parts = {bound: _aligned([len(side) for side in bound], staged) for bound in set(bounds.values())}
     local = layout.num_layers // block.shards[0], layout.shape[layout.lead] // block.shards[1]
@@ -185,9 +185,13 @@ def _file_sharding(layout: Layout, sharding: Sharding) -> Sharding:
     """The sharding of a block [layers, units, ...] that lies as the parameter's `sharding` says."""
     if not isinstance(sharding, NamedSharding):
         return sharding
+    return NamedSharding(sharding.mesh, _file_spec(layout, sharding))
+
+
+def _file_spec(layout: Layout, sharding: NamedSharding) -> PartitionSpec:
     entries = (*sharding.spec, *(None,) * (len(layout.shape) - len(sharding.spec)))
     entries = [entries[axis] for axis in layout.order]
-    return NamedSharding(sharding.mesh, PartitionSpec(*(() if layout.stacked else (None,)), *entries))
+    return PartitionSpec(*(() if layout.stacked else (None,)), *entries)
 
 
 @functools.partial(jax.jit, static_argnames=("layout", "sharding"), donate_argnames="array")
@@ -204,7 +208,7 @@ def _place(array: jax.Array, piece: jax.Array, layer: jax.Array, unit: jax.Array
 
     if not isinstance(sharding, NamedSharding):
         return local(array, piece, layer, unit)
-    specs = sharding.spec, _file_sharding(layout, sharding).spec, PartitionSpec(), PartitionSpec()
+    specs = sharding.spec, _file_spec(layout, sharding), PartitionSpec(), PartitionSpec()
     return jax.shard_map(local, mesh=sharding.mesh, in_specs=specs, out_specs=sharding.spec)(array, piece, layer, unit)
 
 
@@ -224,7 +228,7 @@ def _cut(array: jax.Array, layer: jax.Array, unit: jax.Array, *, num_units: int,
         return local(array, layer, unit)
     specs = sharding.spec, PartitionSpec(), PartitionSpec()
     return jax.shard_map(local, mesh=sharding.mesh, in_specs=specs,
-                         out_specs=_file_sharding(layout, sharding).spec)(array, layer, unit)
+                         out_specs=_file_spec(layout, sharding))(array, layer, unit)
 
 
 def _bits(array: jax.Array, sharding: Sharding) -> jax.Array:

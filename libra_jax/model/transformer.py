@@ -9,7 +9,7 @@ libra_jax/model/__init__.py.
 from __future__ import annotations
 
 import functools
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,7 @@ from libra_jax.model.config import ModelConfig
 from libra_jax.parallel import rules
 
 Params: TypeAlias = dict[str, Any]
+C = TypeVar("C", bound=Cache | None)
 
 _INPUT = "layer_input"
 _POLICIES = jax.checkpoint_policies
@@ -50,7 +51,7 @@ class Decoder(nnx.Module):
             self.unembedding = layers.param(rngs, shape[::-1], ("model", "vocabulary"), config.model_size**-0.5)
 
     def hidden(self, tokens: jax.Array, positions: jax.Array, segment_ids: jax.Array | None,
-               cache: Cache | None = None, where: Where | None = None) -> tuple[jax.Array, Cache | None]:
+               cache: C, where: Where | None) -> tuple[jax.Array, C]:
         """tokens [B, T] -> normed last hidden states [B, T, D] in config.dtype, and the cache with this call's keys."""
         config, decoding = self.config, cache is not None and tokens.shape[1] == 1
         x = vocabulary.embed(config, self.embedding[...], tokens)
@@ -62,7 +63,7 @@ class Decoder(nnx.Module):
         local = layers.rope_table(config, positions, local=True) if config.rope_local_theta else None
         graph, state = nnx.split(self.blocks)
 
-        def block(carry, inputs):
+        def block(carry: Any, inputs: Any) -> tuple[Any, None]:
             x, cache = carry
             x = checkpoint_name(x, _INPUT)
             state, layer, sliding = inputs
@@ -133,9 +134,9 @@ def logical_axes(config: ModelConfig) -> Params:
     for path, variable in nnx.to_flat_state(state):
         node = tree
         for name in path[:-1]:
-            node = node.setdefault(name, {})
+            node = node.setdefault(str(name), {})
         axes = variable.get_metadata()["axes"]
-        node[path[-1]] = ("layers", *axes) if path[0] == "blocks" else axes
+        node[str(path[-1])] = ("layers", *axes) if path[0] == "blocks" else axes
     return tree
 
 
@@ -152,7 +153,7 @@ def apply(config: ModelConfig, params: Params, tokens: jax.Array, *, positions: 
     Attention is causal by index and stays within a segment (segment 0 is padding, seen by none).
     """
     decoder = bind(config, params)
-    return _logits(config, decoder, decoder.hidden(tokens, positions, segment_ids)[0])
+    return _logits(config, decoder, decoder.hidden(tokens, positions, segment_ids, None, None)[0])
 
 
 def extend(config: ModelConfig, params: Params, tokens: jax.Array, cache: Cache, where: Where
@@ -180,7 +181,7 @@ def token_logprobs(config: ModelConfig, params: Params, tokens: jax.Array, *, po
     0, and cost no logits. `chunk` as in vocabulary.logprobs.
     """
     decoder = bind(config, params)
-    x, _ = decoder.hidden(tokens, positions, segment_ids)
+    x, _ = decoder.hidden(tokens, positions, segment_ids, None, None)
     inside = jnp.arange(tokens.shape[1]) > 0
     if segment_ids is not None:
         inside = inside & (segment_ids > 0) & (segment_ids == jnp.roll(segment_ids, 1, axis=1))

@@ -10,11 +10,12 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 Metrics = dict[str, jax.Array]
 
 
-def advantages(rewards: jax.Array, *, normalise: Literal["std", "mean"] = "std") -> jax.Array:
+def advantages(rewards: jax.Array | np.ndarray, *, normalise: Literal["std", "mean"] = "std") -> jax.Array:
     """[G, n] rewards of n samples in each of G groups -> [G, n] float32 advantages.
 
     "std": (r - mean) / std of the group (arXiv 2402.03300, section 4.1.2), and 0 for a group of equal rewards; "mean":
@@ -22,6 +23,7 @@ def advantages(rewards: jax.Array, *, normalise: Literal["std", "mean"] = "std")
     """
     if normalise not in ("std", "mean"):
         raise ValueError(f"normalise={normalise!r}: expected 'std' or 'mean'")
+    rewards = jnp.asarray(rewards)
     centred = rewards - jnp.mean(rewards, axis=1, keepdims=True)
     if normalise == "mean":
         return centred.astype(jnp.float32)
@@ -52,8 +54,6 @@ def loss(logprobs: jax.Array, old_logprobs: jax.Array, sampler_logprobs: jax.Arr
 
     Worked: rho = 1.5, A = 2, clip_high = 0.28, w = 1 and denominator 1 give -2.56; rho = 1.5, A = -2 give +3.
     """
-    if kl_weight and reference_logprobs is None:
-        raise ValueError(f"kl_weight={kl_weight} needs reference_logprobs; give them, or set kl_weight=0")
     old, sampler = jax.lax.stop_gradient((old_logprobs, sampler_logprobs))
     ratio = jnp.exp(jnp.where(mask, logprobs - old, 0.0))
     weight = jnp.minimum(jnp.exp(jnp.where(mask, old - sampler, 0.0)), importance_cap)
@@ -74,6 +74,8 @@ def loss(logprobs: jax.Array, old_logprobs: jax.Array, sampler_logprobs: jax.Arr
     }
     total = metrics["policy_loss"]
     if kl_weight:
+        if reference_logprobs is None:
+            raise ValueError(f"kl_weight={kl_weight} needs reference_logprobs; give them, or set kl_weight=0")
         difference = jnp.where(mask, jax.lax.stop_gradient(reference_logprobs) - logprobs, 0.0)
         metrics["kl"] = mean(jnp.exp(difference) - difference - 1.0)
         total = total + kl_weight * metrics["kl"]

@@ -65,7 +65,7 @@ def collectives(text: str, num_layers: int) -> list[Collective]:
     """
     bodies = _computations(text)
     entry = re.search(r"^ENTRY %?([\w.\-]+)", text, re.MULTILINE)
-    found: dict[tuple[str, bool], list[tuple[int, int]]] = collections.defaultdict(list)
+    found: dict[tuple[str, bool], list[tuple[int, float]]] = collections.defaultdict(list)
     places = _places(bodies, entry.group(1), num_layers) if entry else {}
     for name in places:
         for line in bodies.get(name, ()):
@@ -116,7 +116,7 @@ def _callees(bodies: dict[str, list[str]], name: str) -> Iterator[tuple[str, int
     for line in bodies.get(name, ()):
         rounds = 1
         if " while(" in line:
-            condition = bodies.get(_CONDITION.search(line).group(1), ())
+            condition = bodies.get(_CONDITION.findall(line)[0], ())
             rounds = max((int(n) for each in condition for n in re.findall(r"[su]32\[\]\S* constant\((\d+)\)", each)),
                          default=1)
         for called in _CALLED.finditer(line):

@@ -77,7 +77,7 @@ class Sample:
     sample: int
     tokens: np.ndarray
     logprobs: np.ndarray
-    finish: str
+    finish: Literal["stop", "length"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -195,7 +195,7 @@ class Run:
         self.config, self.prompts, self.ids, self.stop_ids = config, prompts, ids, frozenset(stop_ids)
         self.acceptance, self.progress = acceptance, progress
         self.seeds, self.limit = [config.seed] * len(prompts), SEGMENT
-        devices = jax.devices() if mesh is None else mesh.devices.flat
+        devices = jax.devices() if mesh is None else list(mesh.devices.flat)
         model_config = stores.for_devices(model_config, devices, 1 if mesh is None else mesh.shape["tensor"],
                                           config.cache_dtype)
         ways = stores.num_ways(mesh)
@@ -261,7 +261,7 @@ class Run:
     def _begin(self, new: list[int]) -> None:
         pairs = np.zeros((len(self.rows.token), 2), np.uint32)
         for index in new:
-            row = self.schedule.rows[index]
+            row = self.schedule.at(index)
             pairs[index] = self.ids[row.prompt] & 0xFFFFFFFF, row.sample
             # The last prompt token is fed again, into its own place: the prefill needs no logits, every draw is alike.
             self.rows.token[index], self.rows.position[index] = self.prompts[row.prompt][-1], row.position
@@ -269,7 +269,7 @@ class Run:
             self.rows.done[index] = False
             self.matched[index] = -1 if self.acceptance and self.acceptance.close_id is not None else 0
             self.drawn[index] = []
-        seeds = np.array([self.seeds[self.schedule.rows[index].prompt] for index in new])
+        seeds = np.array([self.seeds[self.schedule.at(index).prompt] for index in new])
         for seed in np.unique(seeds):
             mine = np.array(new)[seeds == seed]
             self.rows.key[mine] = np.asarray(programs.keys(int(seed), pairs))[mine]
@@ -281,7 +281,7 @@ class Run:
             live.remove(index)
         table = self.rows.table
         for index in live:
-            pages = self.schedule.rows[index].pages
+            pages = self.schedule.at(index).pages
             table[index, : len(pages)] = pages
         if self._more():
             floor = len(live) - max(1, len(self.rows.token) // 8)  # rows worth a new fill
@@ -303,7 +303,7 @@ class Run:
             number = found.count[index] - before[index]
             self.drawn[index].append((found.tokens[:number, index], found.logprobs[:number, index]))
             token[index] = found.tokens[number - 1, index] if number else token[index]
-            row = self.schedule.rows[index]
+            row = self.schedule.at(index)
             row.position, row.count = row.position + int(number), int(found.count[index])
         self.num_tokens += int((found.count - before).sum())
         self.rows = self.rows._replace(token=token, position=self.rows.position + found.count - before,
@@ -315,13 +315,13 @@ class Run:
                 self._settle(index)
         if self.acceptance:
             for index in self.schedule.live():  # what the device could not know
-                row = self.schedule.rows[index]
+                row = self.schedule.at(index)
                 if not self.demand.needed(row.prompt, row.sample):
                     self.give_up(index)
         self._report()
 
     def _settle(self, index: int) -> None:
-        row = self.schedule.rows[index]
+        row = self.schedule.at(index)
         tokens = np.concatenate([part for part, _ in self.drawn[index]]).astype(np.int32)
         stopped = int(tokens[-1]) in self.stop_ids
         if not stopped and len(tokens) < self.rows.most[index]:  # the device found it needless
@@ -371,11 +371,11 @@ class Run:
     def _watch(self) -> Watch | None:
         if self.acceptance is None:
             return None
-        accepted, rows = self.acceptance, self.schedule.rows
-        verdict = np.full((len(rows), max(1, *map(len, accepted.verdicts)) + 1), -1, np.int32)
-        prompt, sample, before = (np.full(len(rows), -1, np.int32) for _ in range(3))
+        accepted, num_rows = self.acceptance, len(self.schedule.rows)
+        verdict = np.full((num_rows, max(1, *map(len, accepted.verdicts)) + 1), -1, np.int32)
+        prompt, sample, before = (np.full(num_rows, -1, np.int32) for _ in range(3))
         for index in self.schedule.live():
-            row = rows[index]
+            row = self.schedule.at(index)
             verdict[index, : len(accepted.verdicts[row.prompt])] = accepted.verdicts[row.prompt]
             prompt[index], sample[index] = row.prompt, row.sample
             before[index] = self.demand.right_before(row.prompt, row.sample)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from libra_jax.model import cache as caches
 from libra_jax.model import transformer
-from libra_jax.model.cache import Cache, Where
+from libra_jax.model.cache import Cache, Leaf, Where
 from libra_jax.model.config import ModelConfig
 from libra_jax.parallel import rules
 from libra_jax.sampling import filters, watch
@@ -23,13 +23,13 @@ SEGMENT = 64  # most tokens a row decodes before the host looks
 class Rows(NamedTuple):
     """The decoding state of the rows, each [B]: `token` stands at `position` and is fed next."""
 
-    token: jax.Array
-    position: jax.Array
-    count: jax.Array  # tokens drawn so far
-    most: jax.Array  # tokens that may be drawn
-    done: jax.Array
-    key: jax.Array  # [B, 2]: the data of the row's key
-    table: jax.Array  # [B, M]: the row's pages
+    token: Leaf
+    position: Leaf
+    count: Leaf  # tokens drawn so far
+    most: Leaf  # tokens that may be drawn
+    done: Leaf
+    key: Leaf  # [B, 2]: the data of the row's key
+    table: Leaf  # [B, M]: the row's pages
 
 
 class Found(NamedTuple):

@@ -96,6 +96,13 @@ class Schedule:
         size = len(self.rows) // self.ways
         return range(index * size, (index + 1) * size)
 
+    def at(self, index: int) -> Row:
+        """The sample of a row that draws; RuntimeError for one that does not, a fault of the caller's."""
+        row = self.rows[index]
+        if row is None:
+            raise RuntimeError(f"row {index} draws nothing")
+        return row
+
     def live(self) -> list[int]:
         """The rows that draw."""
         return [index for index, row in enumerate(self.rows) if row is not None]
@@ -122,7 +129,7 @@ class Schedule:
         gone = []
         for index, pool in enumerate(self.pools):
             rows = [row for row in self.shard(index) if self.rows[row] is not None]
-            for row in sorted(rows, key=lambda row: -self.rows[row].count):  # the furthest first
+            for row in sorted(rows, key=lambda row: -self.at(row).count):  # the furthest first
                 while (mine := self.rows[row]) is not None:
                     missing = min(mine.position + steps - 1, mine.last) // PAGE + 1 - len(mine.pages)
                     if missing <= len(pool):
@@ -132,13 +139,13 @@ class Schedule:
                         pool.give_back(self._release(index))
                         continue
                     least = min((other for other in rows if self.rows[other] is not None),
-                                key=lambda other: self.rows[other].count)
+                                key=lambda other: self.at(other).count)
                     gone.append((least, self._take_away(least)))
         return gone
 
     def end(self, row: int) -> Row:
         """Frees a row."""
-        mine = self.rows[row]
+        mine = self.at(row)
         self.pools[row // (len(self.rows) // self.ways)].give_back(mine.pages)
         self.rows[row] = None
         return mine
@@ -156,6 +163,12 @@ class Schedule:
             keep += (live + rest)[: num_rows // self.ways]
         self.rows = [self.rows[row] for row in keep]
         return keep
+
+    def _holds(self, index: int) -> Held:
+        held = self.held[index]
+        if held is None:
+            raise RuntimeError(f"device {index} holds no prompt")
+        return held
 
     def _hold(self, index: int, prompts: list, released: list) -> bool:
         """Whether device `index` has a prompt with samples to place; takes the next one where it has none."""
@@ -175,9 +188,10 @@ class Schedule:
             if len(self.pools[index]) < number + 1 + self._running(index):
                 self.demand.put_back(prompt, samples)
                 return False
-            self.held[index] = Held(prompt, self.pools[index].take(number), collections.deque(samples))
+            taken_pages = self.pools[index].take(number)
+            self.held[index] = Held(prompt, taken_pages, collections.deque(samples))
             if number:
-                prompts.append((prompt, self.held[index].pages))
+                prompts.append((prompt, taken_pages))
 
     def _split(self) -> tuple[int, list[int]] | None:
         """Half of the samples that wait at the device where most do, where no prompt is left for another."""
@@ -188,7 +202,7 @@ class Schedule:
 
     def _place(self, index: int, row: int, copies: list) -> bool:
         """Gives `row` the next sample of the held prompt; False where too few pages are free."""
-        held, pool = self.held[index], self.pools[index]
+        held, pool = self._holds(index), self.pools[index]
         full, rest = divmod(self.lengths[held.prompt] - 1, PAGE)
         last = len(held.left) == 1  # it takes over the prompt's pages; the others share the full ones
         pages = list(held.pages)
@@ -209,9 +223,9 @@ class Schedule:
 
     def _release(self, index: int) -> list[int]:
         """Lets go of the held prompt, whose samples without a row are to be begun again; returns its pages."""
-        held, self.held[index] = self.held[index], None
+        held, self.held[index] = self._holds(index), None
         if held.left:
-            self.demand.put_back(held.prompt, held.left)
+            self.demand.put_back(held.prompt, list(held.left))
         return held.pages
 
     def _take_away(self, row: int) -> Row:

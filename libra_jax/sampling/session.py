@@ -87,8 +87,10 @@ class Session:
         if not len(samples):
             raise ValueError("no samples wanted: expected at least one number")
         ticket = self._run.demand.add(samples)
-        for values, value in ((self._prompts, prompt), (self._ids, id), (self._budgets, budget),
-                              (self._run.seeds, seed), (self._run.schedule.lengths, len(prompt))):
+        places: tuple[tuple[Any, Any], ...] = (
+            (self._prompts, prompt), (self._ids, id), (self._budgets, budget), (self._run.seeds, seed),
+            (self._run.schedule.lengths, len(prompt)))
+        for values, value in places:
             values[ticket : ticket + 1] = [value]
         self._left[ticket] = len(samples)
         return ticket
@@ -110,7 +112,7 @@ class Session:
         """Tokens and log-probabilities so far of each of the ticket's samples that has a row, by sample number."""
         run, found = self._run, {}
         for index in run.schedule.live():
-            row = run.schedule.rows[index]
+            row = run.schedule.at(index)
             if row.prompt == ticket and run.drawn[index]:
                 tokens, logprobs = zip(*run.drawn[index], strict=True)
                 found[row.sample] = np.concatenate(tokens), np.concatenate(logprobs)
@@ -124,7 +126,7 @@ class Session:
         """Leaves off what is not done of a ticket, which is free from now on; its rows are free for others."""
         run = self._run
         for index in run.schedule.live():
-            if run.schedule.rows[index].prompt == ticket:
+            if run.schedule.at(index).prompt == ticket:
                 run.give_up(index)
         for held in run.schedule.held:
             if held is not None and held.prompt == ticket:

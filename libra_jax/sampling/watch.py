@@ -16,6 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from libra_jax.model.cache import Leaf
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Acceptance:
@@ -38,13 +40,13 @@ class Watch(NamedTuple):
     """What the loop knows of each row [B]: `matched` tokens of its verdict were seen, -1 before the thought's end and
     -2 where something else came; `verdict` [B, W] padded with -1; right samples of the prompt `before` the row's."""
 
-    matched: jax.Array
-    verdict: jax.Array
-    prompt: jax.Array
-    sample: jax.Array
-    before: jax.Array
-    close: jax.Array  # [], the token that ends a thought
-    enough: jax.Array  # []
+    matched: Leaf
+    verdict: Leaf
+    prompt: Leaf
+    sample: Leaf
+    before: Leaf
+    close: Leaf  # [], the token that ends a thought
+    enough: Leaf  # []
 
 
 def step(watch: Watch, drawn: jax.Array, live: jax.Array, stopped: jax.Array) -> tuple[Watch, jax.Array]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import bisect
 import dataclasses
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -107,7 +107,7 @@ def rendered(judge: ModelJudge, messages: Sequence[Message], opening: Opening) -
         raise Refused(400, f"messages: {error}") from None
 
 
-def text(judge: ModelJudge, tokens: Sequence[int], asked: Ask, *, whole: bool = True) -> Text:
+def text(judge: ModelJudge, tokens: Iterable[int], asked: Ask, *, whole: bool = True) -> Text:
     """What the model's own tokens say, cut before the first stop text; of tokens that are not `whole` yet what is
     certain to stay."""
     tokens = [int(token) for token in tokens]
@@ -130,7 +130,7 @@ def text(judge: ModelJudge, tokens: Sequence[int], asked: Ask, *, whole: bool = 
     return Text(thought=said[0], content=said[1], num_tokens=number, ended=False)
 
 
-def finish(tokens: Sequence[int], said: Text, judge: ModelJudge) -> str:
+def finish(tokens: Sequence[int] | np.ndarray, said: Text, judge: ModelJudge) -> str:
     """OpenAI's finish_reason."""
     return "stop" if said.ended or int(tokens[-1]) in judge.tokenizer.stop_ids else "length"
 
@@ -141,7 +141,7 @@ def message(said: Text) -> dict[str, Any]:
     return found | ({"reasoning_content": said.thought} if said.thought else {})
 
 
-def logprobs(judge: ModelJudge, tokens: Sequence[int], values: np.ndarray, number: int) -> dict[str, Any]:
+def logprobs(judge: ModelJudge, tokens: Iterable[int], values: np.ndarray, number: int) -> dict[str, Any]:
     """The log-probabilities of the first `number` tokens, at temperature 1, the stop token left out."""
     entries = []
     for token, value in list(zip(tokens, values, strict=True))[:number]:

@@ -13,7 +13,7 @@ import http
 import json
 import re
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any
 
 _HEAD = 16 << 10  # bytes of request line and headers
@@ -65,7 +65,7 @@ class Reply:
     body: bytes = b""
     kind: str = "application/json"
     headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    pieces: AsyncIterator[bytes] | None = None
+    pieces: AsyncGenerator[bytes, None] | None = None
 
 
 class Refused(Exception):
@@ -135,7 +135,9 @@ class Server:
         if len(self._tasks) >= self.limits.connections:
             task = connection.refuse(Refused(503, "too many connections", headers={"Retry-After": "1"}))
         else:
-            self._tasks.add(asyncio.current_task())
+            mine = asyncio.current_task()
+            if mine:
+                self._tasks.add(mine)
             task = connection.serve()
         try:
             await task

@@ -13,7 +13,7 @@ import secrets
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any, Literal
 
 from libra_jax.judges.model import ModelJudge
@@ -176,7 +176,7 @@ class Service:
         return Drawing(self, asked.prompt, asked.samples, asked.seed, asked.id, asked.budget, asked.temperature,
                        looks=asked.stream or bool(asked.stop))
 
-    async def _stream(self, asked: chat.Ask, base: dict[str, Any]) -> AsyncIterator[bytes]:
+    async def _stream(self, asked: chat.Ask, base: dict[str, Any]) -> AsyncGenerator[bytes, None]:
         """Server-sent events: what is new of each choice after each segment, then the usage where asked for."""
         def event(index: int, delta: dict[str, Any], reason: str | None = None, logprobs: Any = None) -> bytes:
             choice = {"index": index, "delta": delta, "finish_reason": reason, "logprobs": logprobs}

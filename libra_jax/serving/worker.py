@@ -145,12 +145,17 @@ class Worker:
         if job in self._waiting:
             self._waiting.remove(job)
         ticket = next((ticket for ticket, other in self._jobs.items() if other is job), None)
-        if ticket is not None:
+        if ticket is not None and self._session:
             del self._jobs[ticket]
             self._session.cancel(ticket)
 
+    def _open(self) -> Session:
+        if self._session is None:
+            raise RuntimeError("there is no engine")
+        return self._session
+
     def _let_in(self) -> None:
-        session = self._session
+        session = self._open()
         while self._waiting and (not session.busy or self._waiting[0].temperature == session.temperature):
             job = self._waiting.popleft()
             session.temperature = job.temperature
@@ -162,7 +167,7 @@ class Worker:
                 self._jobs[ticket] = job
 
     def _step(self) -> None:
-        session = self._session
+        session = self._open()
         for sample in session.step():
             self._jobs[sample.prompt].done(sample)
         for ticket in [ticket for ticket in self._jobs if not session.wants(ticket)]:
@@ -174,7 +179,7 @@ class Worker:
     def _fail(self, error: Exception) -> None:
         self.num_failures += 1
         failed, self._jobs = list(self._jobs.values()), {}
-        self._earlier += self._session.num_tokens
+        self._earlier += self._open().num_tokens
         self._session = None  # frees its memory before the next is made
         try:
             self._session = self._made()

@@ -128,7 +128,7 @@ def _audit(config: Config, workdir: pathlib.Path, broken: list[str]) -> dict[str
     labelling.write(workdir / "label.html", title="Libra: is the final answer correct?", items=drawn,
                     show_reference=config.show_reference)
     strata = _strata(items, drawn)
-    found = {"responses": len(items), "drawn": len(drawn), "seed": config.draw.seed,
+    found: dict[str, Any] = {"responses": len(items), "drawn": len(drawn), "seed": config.draw.seed,
              "strata": [dict(zip(("kind", "source", "responses", "drawn", "weight"), row, strict=True))
                         for row in strata]}
     print(report.to_text(report.Table(title="What is drawn, and for how many each drawn one stands", rows=tuple(strata),

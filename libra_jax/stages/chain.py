@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 from collections.abc import Sequence
+from typing import Literal
 
 from libra_jax import records
 from libra_jax.bench import policies
@@ -166,7 +167,8 @@ def sampling(samples: int, seed: int, temperature: float = 1.0) -> SamplingConfi
                           batch_size=256)
 
 
-def train_config(sizes: Sizes, num_steps: int, rate: float, *, schedule: str = "constant", accumulation: int = 1
+def train_config(sizes: Sizes, num_steps: int, rate: float, *,
+                 schedule: Literal["constant", "cosine"] = "constant", accumulation: int = 1
                  ) -> training.TrainConfig:
     """How the miniature trains."""
     optimizer = OptimizerConfig(learning_rate=rate, warmup_steps=min(3, num_steps), schedule=schedule)

@@ -97,7 +97,7 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
     counts, unknown = (_under_beam if config.beam else _here)(config, sides, workdir)
     ranked = {name: _rank(config, name, workdir) for name in SIDES} if config.ranking.responses else {}
     broken = {name: _gather(name, parts, workdir) for name in ("problems", "rollouts")}
-    card = {
+    card: dict[str, Any] = {
         "config": _shown(config),
         "command": _command(config),
         "inputs": inputs,
@@ -220,7 +220,7 @@ def _licences(given: Sequence[str], problems: Iterable[Problem]) -> dict[str, st
 
 def _shown(config: Config) -> dict:
     """The config that the card tells: files by name, and not where it ran, which changes nothing."""
-    names = {role: tuple(_names(getattr(config, role))) for role in ("problems", "rollouts")}
+    names: dict[str, Any] = {role: tuple(_names(getattr(config, role))) for role in ("problems", "rollouts")}
     shown = json.loads(configs.to_json(dataclasses.replace(config, **names)))
     del shown["beam"]
     return shown

@@ -22,9 +22,11 @@ from libra_jax import config as configs
 from libra_jax import records, runs
 from libra_jax.command import entry
 from libra_jax.judging import reward
-from libra_jax.records import Judgement, JudgingExample, PreferencePair, Problem, Rollout
+from libra_jax.records import Judgement, JudgingExample, PreferencePair, Problem, Rollout, Verdict
 from libra_jax.stages import judge
 from libra_jax.verify import batch
+
+_VERDICTS: dict[bool | None, Verdict] = {True: "correct", False: "incorrect", None: "unparsed"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -134,11 +136,10 @@ def _verified(config: Config, workdir: pathlib.Path, problems: Mapping[str, Prob
     done = list(out.done)
     left = examples[len(done):]
     if not out.finished:
-        decisions = batch.decide((each.response, problems[each.problem_id].answer) for each in left)
+        decisions = batch.decide((each.response, problems[each.problem_id].answer or "") for each in left)
         for example, decision in zip(left, decisions, strict=True):
-            verdict = {True: "correct", False: "incorrect", None: "unparsed"}[decision.correct]
             done.append(Judgement(example_id=example.id, judge="verifier", sample=0, thought=decision.why,
-                                  verdict=verdict, num_tokens=0))
+                                  verdict=_VERDICTS[decision.correct], num_tokens=0))
             out.append(done[-1])
         out.finish()
     return done

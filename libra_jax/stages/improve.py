@@ -171,7 +171,8 @@ def check(config: Config, problems: Sequence[Problem], held_out: Sequence[Proble
 
 def by_judge(config: Config) -> Grader:
     """The judge's grader, left in the midst at a SIGTERM; on several hosts all of them sample it together."""
-    return graders.by_judge(dataclasses.replace(judge.make(config.judge), progress=lambda _: preemption.look()))
+    model = judge.of_checkpoint(config.judge)
+    return graders.by_judge(dataclasses.replace(model, progress=lambda _: preemption.look()))
 
 
 def by_rules(reward: str, pool: batch.Pool) -> Grader:
@@ -188,7 +189,7 @@ def by_rules(reward: str, pool: batch.Pool) -> Grader:
 def rewarding(problems: Sequence[Problem], words: tokenizers.Tokenizer, grade: Grader) -> mixture.Reward:
     """The reward of the rl stage's `train`, for the problem of each prompt."""
 
-    def reward(owners: Sequence[int], samples: Sequence[engine.Sample]) -> tuple[list[float], dict[str, float]]:
+    def reward(owners: Sequence[int], samples: Sequence[engine.Sample]) -> tuple[Sequence[float], dict[str, float]]:
         return grade([Solution(problem=problems[owner], group=sample.prompt, text=written(words, sample))
                       for owner, sample in zip(owners, samples, strict=True)])
 

@@ -5,6 +5,7 @@ r"""Judges responses by a checkpoint, endpoint, file of scores or baseline: Judg
     libra judge --workdir=DIR --config.examples=bench.jsonl --config.judge=scores --config.scores=scores.jsonl
     libra judge --workdir=DIR --config.examples=bench.jsonl --config.judge=endpoint \
         --config.endpoint.url=http://127.0.0.1:8000/v1 --config.endpoint.model=NAME
+    libra judge --workdir=DIR --config.examples=bench.jsonl --config.judge=mine.py
 
 Writes judgements.jsonl and summary.json; of an endpoint also requests.jsonl, every request with its tokens. A killed
 run goes on where it stopped and ends with the same bytes.
@@ -21,13 +22,15 @@ from typing import Annotated, Literal
 from libra_jax import config as configs
 from libra_jax import records, runs
 from libra_jax.command import entry, lengths
-from libra_jax.judges import baselines, model, scores, tally
+from libra_jax.judges import baselines, brought, model, scores, tally
 from libra_jax.judges import endpoint as endpoints
 from libra_jax.judges.protocol import Judge
 from libra_jax.judging.prompt import load_template
 from libra_jax.parallel import mesh as meshes
 from libra_jax.records import Judgement, JudgingExample, Score
 from libra_jax.sampling import engine
+
+JUDGES = ("model", "endpoint", "scores", *baselines.BASELINES)  # those that ship
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,9 +39,11 @@ class Config:
 
     Attributes:
       examples: JSON lines of JudgingExample; labels are not looked at (except by `enough`, and where they calibrate).
-      judge: "model" is `checkpoint`, "endpoint" is `endpoint`, "scores" is `scores`; the others are in
-        judges/baselines.py.
-      name: the name that judgements carry; default: the checkpoint's folder name, the endpoint's model, or `judge`.
+      judge: "model" is `checkpoint`, "endpoint" is `endpoint`, "scores" is `scores`; "majority_answer",
+        "response_length" and "always_correct" are in judges/baselines.py; FILE.py with JUDGE, or an entry point, is
+        your own trusted code (judges/brought.py).
+      name: the name that judgements carry; default: the checkpoint's folder name, the endpoint's model, or `judge`; not
+        for a judge of your own, which names itself.
       endpoint: which server and model, and how to ask it (judges/endpoint.py).
       scores: JSON lines of Score, for "scores": rewards by example id (judges/scores.py).
       calibration: JSON lines of labelled JudgingExample that choose the threshold of `scores`; default: `examples`. A
@@ -56,7 +61,7 @@ class Config:
     """
 
     examples: Annotated[str, configs.File(JudgingExample)] = ""
-    judge: Literal["model", "endpoint", "scores", "majority_answer", "response_length", "always_correct"] = "model"
+    judge: str = "model"
     name: str = ""
     endpoint: endpoints.EndpointConfig = endpoints.EndpointConfig()
     scores: Annotated[str, configs.File(Score)] = ""
@@ -69,6 +74,9 @@ class Config:
     sampling: engine.SamplingConfig = model.ModelJudgeConfig().sampling
     probability: bool = False
     enough: int = 0
+
+    def __post_init__(self):
+        brought.check(self.judge, JUDGES)
 
 
 def check(config: Config, *, group: str = "") -> None:
@@ -174,9 +182,19 @@ def make(config: Config, *, given: Sequence[Score] = (), calibration: Sequence[J
     if config.judge == "endpoint":
         return endpoints.load(config.endpoint, config.name or config.endpoint.model, load_template(config.template),
                               log=log)
-    if config.judge != "model":
+    if config.judge in baselines.BASELINES:
         judge = baselines.BASELINES[config.judge]()
         return dataclasses.replace(judge, name=config.name or judge.name)
+    if config.judge == "model":
+        return of_checkpoint(config)
+    if config.name:
+        raise ValueError(f"name={config.name!r} with judge={config.judge!r}: a judge of your own names itself; leave "
+                         "--config.name out")
+    return brought.load(config.judge)
+
+
+def of_checkpoint(config: Config) -> model.ModelJudge:
+    """The judge that `config.checkpoint` holds. ValueError or FileNotFoundError when it cannot be loaded."""
     name = config.name or pathlib.Path(config.checkpoint).name
     how = model.ModelJudgeConfig(name=name, thinking=config.thinking, sampling=config.sampling,
                                  enough=config.enough, probability=config.probability)

@@ -163,7 +163,7 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
         updates, state = optimizer.update(gradient, state, params)
         return optax.apply_updates(params, updates), state, value
 
-    start = time.monotonic()
+    start, value = time.monotonic(), float("nan")
     for number, batch in enumerate(batches(config, words), 1):
         params, state, value = step(params, state, batch)
         if number % 100 == 0:

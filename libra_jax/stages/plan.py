@@ -15,7 +15,7 @@ import pathlib
 import re
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -80,7 +80,7 @@ class Program:
     `beside` holds what lies there too while it runs, `flops` and `least_bytes` (of memory, a device) are of one call.
     """
 
-    function: Callable
+    function: Any  # what jax.jit gives
     arguments: tuple
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     mesh: jax.sharding.Mesh
@@ -173,9 +173,9 @@ def build(name: str, config: Config, shape: ModelConfig, mesh: jax.sharding.Mesh
     frozen = on_device(weights) if adapters.rank else 0
     reference = on_device(weights) if config.rl.grpo.kl_weight and not frozen else 0
     if name in ("sft", "rl"):
-        length, rows = (stage.sequence_length, stage.batch_size) if name == "sft" else _rl_rows(config.rl)
+        length, rows = (config.sft.sequence_length, config.sft.batch_size) if name == "sft" else _rl_rows(config.rl)
         training.check_rows(rows, stage.train, "rows", ways=_ways(mesh))
-        loss = sft.objective(stage) if name == "sft" else rl.objective(stage)
+        loss = sft.objective(config.sft) if name == "sft" else rl.objective(config.rl)
         batch = _batch(mesh, rows, length, _extras(config.rl) if name == "rl" else ())
         return Program(
             function=steps.make(training.objective(loss(model), adapters), optimizer,
@@ -204,7 +204,7 @@ def _sampling(name: str, config: rl.Config, model: ModelConfig, mesh: jax.shardi
               ) -> Program:
     """Prefill of a chunk of prompts, or the decode loop of all rows, whose cache is as large as it may become."""
     how = config.sampling
-    model = stores.for_devices(model, mesh.devices.flat, mesh.shape["tensor"], how.cache_dtype)
+    model = stores.for_devices(model, list(mesh.devices.flat), mesh.shape["tensor"], how.cache_dtype)
     rows = batches.sizes(how.batch_size, _ways(mesh))[0]
     shape = stores.shapes(rows, _ways(mesh), config.prompt_length, how.max_new_tokens, how.cache_tokens)
     scale = None
@@ -266,7 +266,7 @@ def check(name: str, program: Program, model: ModelConfig, chip: topologies.Chip
 
 def advice(name: str, terms: dict[str, int], total: int, chip: topologies.Chip) -> str:
     """What is largest where a program does not fit, and what makes it smaller."""
-    largest = sorted(terms, key=terms.get, reverse=True)[:2]
+    largest = sorted(terms, key=terms.__getitem__, reverse=True)[:2]
     found = "; ".join(f"{term} {terms[term] / _GIB:.1f} GiB: {_REMEDIES[term]}" for term in largest)
     return f"{name} needs {total / _GIB:.1f} GiB a device of {chip.memory / _GIB:.2f}: the largest are {found}"
 

@@ -28,7 +28,7 @@ from libra_jax.judging.prompt import load_template
 from libra_jax.learning import groups, looks, mixture, seen, thoughts
 from libra_jax.learning.config import Config as Config
 from libra_jax.learning.config import GrpoConfig as GrpoConfig
-from libra_jax.model import transformer
+from libra_jax.model import hf, transformer
 from libra_jax.model.config import ModelConfig
 from libra_jax.objectives import grpo
 from libra_jax.records import JudgingExample
@@ -61,7 +61,8 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
     check_config(config)
     words, template = tokenizers.load(config.checkpoint), load_template(config.template)
     # The judge's own prompt and reading of its tokens, so that training rewards what the bench measures.
-    reader = ModelJudge(config=ModelJudgeConfig(), model_config=None, params=None, tokenizer=words, template=template)
+    reader = ModelJudge(config=ModelJudgeConfig(), model_config=hf.read_config(config.checkpoint), params=None,
+                        tokenizer=words, template=template)
     with contextlib.ExitStack() as stack:
         mixed = mixture.load(config, reader, workdir, stack)
         held_out = looks.slice_of(config.held_out, config.watch, mixed.problem_ids, reader, workdir,
@@ -116,7 +117,8 @@ def train_mixture(config: Config, kinds: mixture.Mixture, stop_ids: Sequence[int
     with contextlib.closing(groups.Drawer(config, kinds, stop_ids, score, sampling_devices, show)) as drawer:
         return training.fit(config, objective(config), drawer.batch_at, label, workdir, inputs=inputs,
                             prepare=drawer.prepare, updates=config.updates, devices=train_devices,
-                            watch=watch and (lambda *seen: watch(drawer.seen(*seen))), watch_every=watch_every)
+                            watch_every=watch_every, watch=None if watch is None else
+                            lambda step, params, rows: watch(drawer.seen(step, params, rows)))
 
 
 def devices(config: Config, every: Sequence[jax.Device]) -> tuple[list[jax.Device], list[jax.Device]]:

@@ -117,7 +117,7 @@ def make(config: Config) -> Service:
     how = judging.Config(checkpoint=config.checkpoint, name=config.name, template=config.template,
                          thinking=config.thinking, mesh=config.mesh, compute_dtype=config.compute_dtype,
                          sampling=config.sampling)
-    return Service(judging.make(how), config.service, config.limits, key)
+    return Service(judging.of_checkpoint(how), config.service, config.limits, key)
 
 
 def token(config: Config) -> str:

@@ -20,7 +20,7 @@ import functools
 import math
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from typing import Annotated, Any
 
 import jax
@@ -33,7 +33,7 @@ from libra_jax.data import packing, solutions, tasks
 from libra_jax.judges.model import ModelJudge, ModelJudgeConfig
 from libra_jax.judging.prompt import Template, load_template
 from libra_jax.learning import looks, seen
-from libra_jax.model import transformer
+from libra_jax.model import hf, transformer
 from libra_jax.model.config import ModelConfig
 from libra_jax.objectives import sft
 from libra_jax.parallel import mesh as meshes
@@ -148,20 +148,24 @@ def watched(config: Config, trained: Set[str], words: tokenizers.Tokenizer, temp
     """
     if config.watch.thoughts:
         raise ValueError(f"watch.thoughts={config.watch.thoughts}: SFT draws no thoughts to train on; set it to 0")
-    judge = ModelJudge(config=ModelJudgeConfig(), model_config=None, params=None, tokenizer=words, template=template)
+    judge = ModelJudge(config=ModelJudgeConfig(), model_config=hf.read_config(config.checkpoint), params=None,
+                       tokenizer=words, template=template)
     chosen = looks.slice_of(config.held_out, config.watch, trained, judge, workdir, longest=config.sequence_length)
     look = looks.watch(config.watch, config.sampling, chosen, judge, workdir)
-    bound: list[Any] = []
+    bound: list[tuple[ModelConfig, jax.sharding.Mesh]] = []
 
     def prepare(model: ModelConfig, params: Any, mesh: jax.sharding.Mesh) -> None:
         del params
-        bound[:] = model, mesh
+        bound[:] = [(model, mesh)]
 
-    def watch(step: int, params: Any, rows: watching.Rows) -> dict:
-        return look(seen.seen(step, params, rows, *bound, words.stop_ids, longest=0,
+    if look is None:
+        return None, prepare
+
+    def watch(step: int, params: Any, rows: watching.Rows) -> Mapping[str, float]:
+        return look(seen.seen(step, params, rows, *bound[0], words.stop_ids, longest=0,
                                  progress=lambda _: preemption.look()))
 
-    return (watch if look else None), prepare
+    return watch, prepare
 
 
 def objective(config: Config) -> Callable[[ModelConfig], steps.LossFn]:
@@ -239,11 +243,11 @@ def _trained_on(config: Config, counts: np.ndarray, num_pairs: int, solved: Sequ
                          f"{len(judged)} judgements, and {config.solutions} has {len(solving)} that are correct, "
                          f"whole, different and of at most sequence_length={config.sequence_length} tokens; give more, "
                          f"or a share of at most {most}")
-    chosen = solutions.choose([solved[index][1] for index in solving], number, config.train.seed)
+    chosen = solutions.choose([solved[int(index)][1] for index in solving], number, config.train.seed)
     return judged, num_pairs + solving[chosen]
 
 
-class Conversations(Sequence):
+class Conversations:
     """Kept judgements, then solutions, as int32 tokens [n] and loss_mask [n], each rendered when it is asked for."""
 
     def __init__(self, words: tokenizers.Tokenizer, template: Template,
@@ -265,7 +269,7 @@ class Conversations(Sequence):
         return {"tokens": np.array(talk.tokens, np.int32), "loss_mask": np.array(talk.loss_mask, np.int32)}
 
 
-def measure(talks: Sequence[dict[str, np.ndarray]], vocab_size: int) -> np.ndarray:
+def measure(talks: tasks.Examples, vocab_size: int) -> np.ndarray:
     """[conversations, 2] int32: tokens of each, and tokens trained on. Each host renders its shard of them."""
     host, hosts = jax.process_index(), jax.process_count()
     counts = np.zeros((len(talks), 2), np.int32)
@@ -283,7 +287,7 @@ class Feed:
     conversations of each row.
     """
 
-    def __init__(self, config: Config, talks: Sequence[dict[str, np.ndarray]], rows: Sequence[np.ndarray],
+    def __init__(self, config: Config, talks: tasks.Examples, rows: Sequence[np.ndarray],
                  vocab_size: int):
         self.config, self.talks, self.rows, self.vocab_size = config, talks, rows, vocab_size
         self.shares, self.own = meshes.shares(config.batch_size, meshes.make(config.train.mesh))
@@ -310,7 +314,7 @@ class Feed:
         self._stream = iter(())
 
 
-class _Turns(Sequence):
+class _Turns:
     """The rows of all batches from `first` on, each packed when it is asked for; the hosts' shares take turns."""
 
     def __init__(self, feed: Feed, first: int):

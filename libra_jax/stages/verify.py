@@ -25,7 +25,7 @@ import pathlib
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from libra_jax import config as configs
 from libra_jax import records, runs
@@ -239,7 +239,7 @@ def _summary(config: Config, workdir: pathlib.Path, problems: dict[str, Problem]
     to_judge = records.write(workdir / "undecided.jsonl", left())
     names = {"correct": True, "incorrect": False, "undecided": None}
     by_tier = {tier: {name: counts[tier, kind] for name, kind in names.items()} for tier in ("rule", "model", "human")}
-    summary = {"rollouts": counts.total(), "broken_lines": len(rejected),
+    summary: dict[str, Any] = {"rollouts": counts.total(), "broken_lines": len(rejected),
                **{name: sum(tier[name] for tier in by_tier.values()) for name in names},
                "by_tier": {tier: by_tier[tier] for tier in by_tier if tier == "rule" or getattr(config, tier)},
                "to_judge": to_judge}

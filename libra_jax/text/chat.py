@@ -117,16 +117,16 @@ def _llama2(writer: _Writer, messages: Sequence[Message], open_last: bool) -> No
             writer.begin("<s>")
         begun = True
         if message.role == "user":
-            text = _plain(message.content)
+            text = plain(message.content)
             if system and not number:
-                text = f"<<SYS>>\n{_plain(system)}\n<</SYS>>\n\n{text}"
+                text = f"<<SYS>>\n{plain(system)}\n<</SYS>>\n\n{text}"
             writer.write(f" [INST] {text} [/INST]")
         else:
             first, *rest = message.content or ("",)
             if first == "" or (isinstance(first, Control) and writer.tokenizer.control(first.text) is not None):
                 writer.write(first, *rest, loss=True)
             else:
-                writer.write(" " + _plain((first,)), *rest, loss=True)
+                writer.write(" " + plain((first,)), *rest, loss=True)
             if not (open_last and number == len(turns) - 1):
                 writer.end(loss=True)
                 begun = False
@@ -142,7 +142,8 @@ def _take_system(messages: Sequence[Message]) -> tuple[tuple[str | Control, ...]
     return messages[0].content, rest
 
 
-def _plain(content: Sequence[str | Control]) -> str:
+def plain(content: Sequence[str | Control]) -> str:
+    """The text of a message, its control tokens as text too."""
     return "".join(part.text if isinstance(part, Control) else part for part in content)
 
 

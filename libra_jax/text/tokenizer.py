@@ -205,14 +205,14 @@ def _ends(find: Callable[[str], int | None], about: dict[str, Any]) -> tuple[int
     """(eos, stops, pad) ids. The family's end of turn goes before `eos_token`, which base models set otherwise."""
     family = next((family for family in FAMILIES if find(family.opens) is not None), None)
     named = [_token_text(about.get("eos_token"))]
-    stops = [find(text) for text in [*(family.stops if family else ()), *named] if text]
-    stops = tuple(dict.fromkeys(index for index in stops if index is not None))
+    found = [find(text) for text in [*(family.stops if family else ()), *named] if text]
+    stops = tuple(dict.fromkeys(index for index in found if index is not None))
     if not stops:
         raise ValueError(f"the tokenizer has no end token: none of {[f.stops[0] for f in FAMILIES]} is a control token "
                          f"and tokenizer_config.json gives eos_token={named[0]!r}; set eos_token there")
     pads = [_token_text(about.get("pad_token")), *(family.pads if family else ())]
-    pad = next((find(text) for text in pads if text and find(text) is not None), stops[0])
-    return stops[0], stops, pad
+    padding = [index for index in (find(text) for text in pads if text) if index is not None]
+    return stops[0], stops, (padding or stops)[0]
 
 
 def _token_text(token: Any) -> str | None:

@@ -6,7 +6,7 @@ import contextlib
 import pathlib
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
@@ -49,7 +49,7 @@ def fit(state: TrainState, step: Callable, batch_at: Callable[[int, Any], dict],
                 metrics.Writer(workdir, label=label, first_step=first, num_steps=num_steps,
                                learning_rate=learning_rate)))
 
-        def stop(done: int) -> None:
+        def stop(done: int) -> NoReturn:
             saver.save(done, state, now=True)
             saver.wait()
             line = (f"{label}: stopped by SIGTERM after step {done}/{num_steps}, saved in {workdir}/checkpoints; run "
@@ -62,7 +62,7 @@ def fit(state: TrainState, step: Callable, batch_at: Callable[[int, Any], dict],
                 return watcher.look(done, state.params, writer)
             except preemption.Preempted:
                 pass  # and what it was making is let go of
-            return stop(done)
+            stop(done)
 
         ended, unseen = watcher.begin(first, writer)
         if unseen and not ended:

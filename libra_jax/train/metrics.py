@@ -51,7 +51,7 @@ class Writer:
         self._lines.flush()
         seconds = max(time.monotonic() - self._mark, 1e-9)
         rate = None if num_tokens is None else num_tokens / seconds
-        step, values = row["step"], {name: value for name, value in row.items() if name not in ("step", UNSEEN)}
+        step, values = int(row["step"]), {name: value for name, value in row.items() if name not in ("step", UNSEEN)}
         also = {} if rate is None else {"tokens_per_second": rate}
         if self._learning_rate and step:
             also["learning_rate"] = self._learning_rate(step)
@@ -72,9 +72,10 @@ class Writer:
         lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
         records.write_text(self._path, "".join([*lines[:-1], _line(row)]))
         self._lines = self._path.open("a", encoding="utf-8")
-        self._board.write(row["step"], measured)
+        step = int(row["step"])
+        self._board.write(step, measured)
         self._board.flush()
-        self._line.watched(row["step"], measured)
+        self._line.watched(step, measured)
         self._mark = time.monotonic()
 
     def say(self, text: str) -> None:

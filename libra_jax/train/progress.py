@@ -76,7 +76,7 @@ def ordered(names: Collection[str]) -> list[str]:
     """Those of the metrics that a person looks at, what matters most first; of a mixture each kind's `right`."""
     place = {name: at for at, name in enumerate(ORDER)} | {name: ORDER.index("right") for name in names
                                                           if name.endswith("/right")}
-    found = sorted((name for name in names if name in place), key=place.get)
+    found = sorted((name for name in names if name in place), key=place.__getitem__)
     return [name for name in found if not (name == "loss" and "reward" in names)]  # RL's says nothing
 
 

@@ -101,8 +101,8 @@ def fit(config: Any, loss_fn: Callable[[ModelConfig], steps.LossFn], batch_at: C
             state = loop.fit(state, step, batch_at, how.num_steps, label=label, workdir=workdir, mesh=mesh,
                              save_every=how.save_every, updates=updates, max_skipped=how.max_skipped, watch=watch,
                              watch_every=watch_every,
-                             learning_rate=lambda done: float(optimizers.schedule(
-                                 how.optimizer, how.num_steps * updates)(done * updates - 1)))
+                             learning_rate=lambda done: float(np.asarray(optimizers.schedule(
+                                 how.optimizer, how.num_steps * updates)(done * updates - 1))))
         params = state.params
         if how.lora.rank:
             peft.save(workdir / "adapter", model, params, how.lora, base=config.checkpoint)

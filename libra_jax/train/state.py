@@ -16,10 +16,11 @@ class TrainState(NamedTuple):
     """`params` float32 masters (of a LoRA run its adapters); `opt_state` of optax, sharded like the parameters.
 
     int32 scalars: `step`, steps done; `skipped`, how many of the last ones in a row had no finite loss and gradient.
+    In trees of the same form stand the arrays' shapes or shardings.
     """
 
-    step: jax.Array
-    skipped: jax.Array
+    step: Any
+    skipped: Any
     params: Any
     opt_state: Any
 
@@ -35,7 +36,7 @@ def abstract(config: ModelConfig, optimizer: optax.GradientTransformation, mesh:
     else:
         params = jax.tree.map(_laid, transformer.shapes(config), transformer.shardings(config, mesh))
     scalar = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-    moments = optax.tree_map_params(optimizer, lambda leaf, like: _laid(leaf, like.sharding),
+    moments = optax.tree_map_params(optimizer.init, lambda leaf, like: _laid(leaf, like.sharding),
                                     jax.eval_shape(optimizer.init, params), params,
                                     transform_non_params=lambda leaf: _laid(leaf, scalar))
     count = jax.ShapeDtypeStruct((), jnp.int32, sharding=scalar)

@@ -51,7 +51,7 @@ class Watcher:
             note = stopped(self._workdir)
             if note and note["step"] != first:  # the run goes on from before
                 (self._workdir / NOTE).unlink()
-            return json.dumps([bool(note) and note["step"] == first, writer.rows]).encode()
+            return json.dumps([bool(note) and note["step"] == first, writer.rows if writer else []]).encode()
 
         ended, self._rows = json.loads(runs.from_first(there))
         if first == 0:
@@ -65,7 +65,7 @@ class Watcher:
 
     def follow(self, step: int, measured: Mapping[str, float], writer: metrics.Writer | None, **how: Any) -> None:
         """Takes the row of a step, and writes it (`how`: as metrics.Writer.write)."""
-        row = metrics.row(step, measured | ({metrics.UNSEEN: 1.0} if self.due(step) else {}))
+        row = metrics.row(step, {**measured, **({metrics.UNSEEN: 1.0} if self.due(step) else {})})
         if self._watch:
             self._rows.append(row)
         if writer:
@@ -73,6 +73,8 @@ class Watcher:
 
     def look(self, step: int, params: Any, writer: metrics.Writer | None) -> bool:
         """Adds to the last row what the watch measures; says whether the run ends here, of which it leaves the note."""
+        if not self._watch:
+            return False
         row = {name: value for name, value in self._rows[-1].items() if name not in ("step", metrics.UNSEEN)}
         ends, reason = False, ""
         try:

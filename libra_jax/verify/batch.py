@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import multiprocessing.connection
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any
 
 from libra_jax.verify import equal, extract, workers
@@ -101,7 +101,7 @@ class Pool:
             for item, result in answers:
                 yield _decision(result, item, self.timeout)
 
-    def stream(self, items: Iterable[dict[str, str]]) -> Iterator[tuple[dict[str, str], Any]]:
+    def stream(self, items: Iterable[dict[str, str]]) -> Generator[tuple[dict[str, str], Any], None, None]:
         """Each item with what a worker answers to it, or workers.LATE or BROKEN where it hung or died; in order."""
         self._claim()
         chunks, pool = _chunks(iter(items)), self._workers

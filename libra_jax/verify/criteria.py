@@ -160,7 +160,7 @@ def load(names: Iterable[str], file: str = "") -> dict[str, Criterion]:
     """
     installed = {point.name: point for point in importlib.metadata.entry_points(group=GROUP)}
     own = _of_file(file) if file else {}
-    places = [("the package", SHIPPED), ("entry points", installed), (file, own)]
+    places: list[tuple[str, Mapping[str, Any]]] = [("the package", SHIPPED), ("entry points", installed), (file, own)]
     known = {name for _, some in places for name in some}
     found: dict[str, Criterion] = {}
     for name in names:

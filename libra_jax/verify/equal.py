@@ -198,11 +198,12 @@ def _math_verify() -> tuple[Callable[[str], list], Callable[..., Any]]:
     import math_verify
 
     logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that its own time-outs are off; ours are on
+    no_alarm: Any = None  # of its own; annotated as a whole number there
     only_latex = (math_verify.LatexExtractionConfig(),)  # its other extraction evaluates text as Python
 
     def parse(answer: str) -> list:
         try:
-            return math_verify.parse(f"${answer}$", only_latex, parsing_timeout=None, raise_on_error=True)
+            return math_verify.parse(f"${answer}$", only_latex, parsing_timeout=no_alarm, raise_on_error=True)
         except (MemoryError, RecursionError):
             raise
         except Exception:  # as above

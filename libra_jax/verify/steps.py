@@ -170,7 +170,7 @@ def _runs(text: str) -> Iterator[list[_Side]]:
                 before = "word"  # a list's bullet
                 continue
             side = _Side([], match.start(), match.end(), free, [])
-        side.tokens.append((kind, token))
+        side.tokens.append((kind or "", token))
         side.end = match.end()
     if side and chain:
         chain.append(side)
@@ -188,8 +188,10 @@ def _after_number(text: str, start: int, side: _Side) -> int:
         side.tokens.append(("op", "*"))  # a share of a number
         return of.end()
     match = _UNIT.match(text, start)
+    if match is None or not match[0]:
+        return 0
     words = (match[1] or "").lower()
-    if not match[0] or _NO_UNITS & set(words.split()):
+    if _NO_UNITS & set(words.split()):
         return 0
     side.units.append(words.partition(" ")[0])
     return match.end() if _GOES_ON.match(text, match.end()) else 0  # 0: the stretch ends here
@@ -201,7 +203,7 @@ def _before(text: str, match: re.Match) -> str:
         return "part"  # a ratio
     if match.group() in ".,:;!?\"":
         return "mark"
-    word = re.search(r"[A-Za-z]*$", text[max(0, match.end() - 20):match.end()])[0].lower()
+    word = re.findall(r"[A-Za-z]*$", text[max(0, match.end() - 20):match.end()])[0].lower()
     adjacent = text[match.end():match.end() + 1] not in (" ", "\t", "$")
     return "part" if adjacent or word in ("of", "by", "than", "times", "over", "plus", "minus", "") else "word"
 
@@ -225,9 +227,10 @@ def _rounds(value: Fraction, tokens: list[tuple[str, str]]) -> bool:
     """Whether `tokens` is one decimal to which `value` rounds or is cut off; percents count a hundredth."""
     sign = -1 if tokens[0][1] == "-" else 1
     numbers = [token for kind, token in tokens if kind == "number"]
-    if len(numbers) != 1 or _computes(tokens) or "." not in numbers[0]:
+    found = _value(tokens)
+    if found is None or len(numbers) != 1 or _computes(tokens) or "." not in numbers[0]:
         return False
-    claim = abs(_value(tokens)) * sign
+    claim = abs(found) * sign
     places = len(numbers[0].partition(".")[2])
     unit = Fraction(1, 10 ** places) / (100 if tokens[-1][0] == "percent" else 1)
     off = abs(value) - abs(claim)

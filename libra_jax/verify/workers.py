@@ -35,8 +35,15 @@ class Worker:
         """`task`: "compare", "decide" or "criteria"; `arguments` go to what answers it, in the process."""
         self._task, self._timeout, self._arguments = task, timeout, arguments
         self._process: subprocess.Popen | None = None
-        self.pipe: Connection | None = None
+        self._pipe: Connection | None = None
         self.pending: list[Any] = []
+
+    @property
+    def pipe(self) -> Connection:
+        """To the process; RuntimeError before it was first given something."""
+        if self._pipe is None:
+            raise RuntimeError("the worker was given nothing yet")
+        return self._pipe
 
     def give(self, items: Sequence[Any]) -> None:
         """Sends items; a stopped worker starts anew."""
@@ -97,7 +104,7 @@ class Worker:
 
     def _end_status(self) -> int:
         try:
-            status = self._process.wait(0.2)
+            status = self._process.wait(0.2) if self._process else 0
         except subprocess.TimeoutExpired:
             status = 0
         self.stop()
@@ -113,7 +120,7 @@ class Worker:
         with theirs:
             self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment,
                                              stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        self.pipe = Connection(ours.detach())
+        self._pipe = Connection(ours.detach())
         self._fresh, self._greeted = True, False
 
 
