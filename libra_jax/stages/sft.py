@@ -27,7 +27,7 @@ import numpy as np
 
 from libra_jax import config as configs
 from libra_jax import runs
-from libra_jax.data import packing, solutions, tasks
+from libra_jax.data import judgements, packing, solutions, tasks
 from libra_jax.judges.model import ModelJudge, ModelJudgeConfig
 from libra_jax.judging.prompt import Template, load_template
 from libra_jax.model import transformer
@@ -51,6 +51,10 @@ class Config:
     checkpoint: folder in Hugging Face format.
     examples: JSON lines of JudgingExample.
     kept: JSON lines of Judgement on these examples, as `libra reject` keeps them.
+    learn: "kept" is all of `kept`, each of which must be right. To see what that is worth: "any", of each example the
+      first parsed one, right or wrong (`kept` may then be the judgements.jsonl of `libra reject`), or "labels", the
+      labels of all examples without a thought, for a judge that does not think (`kept` is then empty).
+    policies: judgements on responses of these policies alone; empty: of all.
     problems, solutions: JSON lines of Problem, and of VerifiedRollout of these problems. Give no problem of the bench.
     solution_share: the part of the conversations trained on that are solutions, 0 for none. Every judgement that fits
       is trained on, and beside them as many correct solutions as make this share, to the nearest whole number: drawn by
@@ -66,6 +70,8 @@ class Config:
     checkpoint: str = ""
     examples: str = ""
     kept: str = ""
+    learn: judgements.Learn = "kept"
+    policies: tuple[str, ...] = ()
     problems: str = ""
     solutions: str = ""
     solution_share: float = 0.0
@@ -80,12 +86,14 @@ class Config:
 
 def run(config: Config, workdir: pathlib.Path) -> dict:
     """Trains and exports to `workdir`/export; returns counts and the last metrics. ValueError names what is missing."""
-    runs.need(config, "checkpoint", "examples", "kept")
+    runs.need(config, "checkpoint", "examples", *([] if config.learn == "labels" else ["kept"]))
+    if config.learn == "labels" and config.kept:
+        raise ValueError(f"learn=labels with kept={config.kept}: labels alone are learned from; leave kept out")
     training.check_rows(config.batch_size, config.train, "batch_size")
     words, template = tokenizers.load(config.checkpoint), load_template(config.template)
     given, broken = runs.read(config.examples, JudgingExample, workdir)
-    kept, also_broken = runs.read(config.kept, Judgement, workdir)
-    pairs = _paired(config, given, kept)
+    kept, also_broken = runs.read(config.kept, Judgement, workdir) if config.kept else ([], 0)
+    pairs = judgements.chosen(given, kept, config.learn, config.policies, files=(config.examples, config.kept))
     solved, left_out, broken_solutions = _solved(config, workdir)
     talks = Conversations(words, template, pairs, solved)
     counts = measure(talks, words.vocab_size)
@@ -153,24 +161,6 @@ def objective(config: Config) -> Callable[[ModelConfig], steps.LossFn]:
         return loss
 
     return for_model
-
-
-def _paired(config: Config, given: Sequence[JudgingExample], kept_judgements: Sequence[Judgement]
-            ) -> list[tuple[JudgingExample, Judgement]]:
-    """Each kept judgement with its example. ValueError for one of an unknown example, or that is not right."""
-    examples = {example.id: example for example in given}
-    pairs = []
-    for kept in kept_judgements:
-        if kept.example_id not in examples:
-            raise ValueError(f"{config.kept}: example {kept.example_id!r} is not in {config.examples} (or its line is "
-                             "broken); give the file that `libra reject` judged")
-        example = examples[kept.example_id]
-        label = None if example.correct is None else "correct" if example.correct else "incorrect"
-        if kept.verdict == "unparsed" or label not in (None, kept.verdict):
-            raise ValueError(f"{config.kept}: a judgement of {kept.example_id!r} says {kept.verdict!r}, the label is "
-                             f"{label!r}; give the kept.jsonl of `libra reject`, not its judgements.jsonl")
-        pairs.append((example, kept))
-    return pairs
 
 
 def _solved(config: Config, workdir: pathlib.Path
