@@ -26,8 +26,8 @@ def chosen(examples: Sequence[JudgingExample], judgements: Sequence[Judgement], 
     names = {example.policy for example in examples}
     for policy in policies:
         if policy not in names:
-            raise ValueError(f"policies={','.join(policies)}: no response of {files[0]} is by {policy!r}; expected some "
-                             f"of {', '.join(sorted(names))}")
+            raise ValueError(f"policies={','.join(policies)}: no response of {files[0]} is by {policy!r}; expected "
+                             f"some of {', '.join(sorted(names))}")
     if learn == "labels":
         judgements = [_label(example) for example in examples if example.correct is not None]
     pairs: list[Pair] = []

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -36,6 +37,7 @@ class Config:
     """Attributes:
     checkpoint: the policy, which is its own reference; folder in Hugging Face format.
     pairs: JSON lines of PreferencePair.
+    share: the part of the pairs that is learned from, the first ones of the file: to see what more of them are worth.
     template: a name in judging/prompt.py.
     sequence_length: tokens of a response with its question; longer pairs are left out and counted.
     batch_size: pairs a step.
@@ -44,6 +46,7 @@ class Config:
 
     checkpoint: str = ""
     pairs: str = ""
+    share: float = 1.0
     template: str = "libra"
     sequence_length: int = 4096
     batch_size: int = 16
@@ -57,6 +60,7 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
     training.check_rows(config.batch_size, config.train, "batch_size")
     words, template = tokenizers.load(config.checkpoint), load_template(config.template)
     pairs, broken = runs.read(config.pairs, PreferencePair, workdir)
+    pairs = first(pairs, config.share)
     fitting, too_long = [], 0
     for pair in pairs:
         talks = [chat.render(words, template.solving_target(pair.question, text))
@@ -97,6 +101,15 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
                "path": str(workdir / "export")}
     runs.report(summary)
     return summary
+
+
+def first(pairs: Sequence[PreferencePair], share: float) -> Sequence[PreferencePair]:
+    """The first `share` of the pairs, to the nearest whole number. ValueError for a share that gives none, or above 1.
+    """
+    number = round(share * len(pairs))
+    if not 0 < share <= 1 or not number:
+        raise ValueError(f"share={share} of {len(pairs)} pairs: expected above 0, up to 1, and at least one pair")
+    return pairs[:number]
 
 
 def to_rows(talks: list[list[chat.Rendered]], config: training.TrainConfig) -> dict[str, np.ndarray]:

@@ -74,5 +74,9 @@ def test_pairs_that_do_not_fit_are_counted(config, tmp_path):
     train = dataclasses.replace(config.train, num_steps=1)
     summary = dpo.run(dataclasses.replace(config, train=train), tmp_path / "out")
     assert (summary["pairs"], summary["too_long"], summary["broken_lines"]) == (11, 1, 1)
+    half = dpo.run(dataclasses.replace(config, train=train, share=0.5), tmp_path / "half")
+    assert (half["pairs"], half["too_long"]) == (6, 0)  # of twelve, of which the last is too long
+    with pytest.raises(ValueError, match=r"share=0\.01 of 12 pairs: expected above 0, up to 1, and at least one"):
+        dpo.run(dataclasses.replace(config, share=0.01), tmp_path / "none")
     with pytest.raises(ValueError, match="no pair of at most sequence_length=4 tokens"):
         dpo.run(dataclasses.replace(config, sequence_length=4), tmp_path / "short")
