@@ -7,8 +7,8 @@ Eight answers a problem, so that most problems have right and wrong ones, which 
 tokens: with its question an answer then fits the 4,096 tokens that a judge's prompt may have in training.
 
 Before it: runs/paper/8b/problems.jsonl (problems with answers), and NAME, a checkpoint folder.
-Hardware: 64 chips of v6e (v6e:8x8); four hold a copy of a policy of up to 32 billion parameters, those beside them
-another. Time and score: not measured.
+Hardware: 64 chips of v6e (v6e:8x8); four hold a copy of a policy of up to 32 billion parameters beside 16 rows, of
+256 in all. Time and score: not measured.
 """
 
 from libra_jax.parallel.mesh import MeshConfig
@@ -22,5 +22,5 @@ def get_config() -> rollout.Config:
         problems="runs/paper/8b/problems.jsonl",
         mesh=MeshConfig(data=-1, fsdp=1, tensor=4),
         compute_dtype="bfloat16",
-        sampling=SamplingConfig(max_new_tokens=3072, num_samples=8, batch_size=512),
+        sampling=SamplingConfig(max_new_tokens=3072, num_samples=8, batch_size=256),
     )
