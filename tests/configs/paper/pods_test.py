@@ -10,11 +10,13 @@ import importlib.util
 import math
 import pathlib
 import shlex
+import textwrap
 
 import jax
 import pytest
 
 from libra_jax import config as configs
+from libra_jax import records
 from libra_jax.model import transformer
 from libra_jax.model.published import PUBLISHED
 from libra_jax.parallel import mesh as meshes
@@ -107,6 +109,20 @@ def test_a_judge_may_think_as_long_wherever_it_thinks(size):
     assert load(size, "rollout").sampling.max_new_tokens < load(size, "dpo").sequence_length
     for name, how in ((name, load(size, name)) for name, module in ROWS.items() if module is rl):
         assert how.grpo.length_maximum <= how.sampling.max_new_tokens, name
+
+
+def test_the_correlation_of_the_guide_is_made_of_the_files_that_there_are(tmp_path, monkeypatch, capsys):
+    guide = (ROOT / "docs/paper.md").read_text(encoding="utf-8")
+    code = textwrap.dedent(guide[guide.index("    import json, pathlib"):].partition("\n\n**")[0])
+    runs = tmp_path / "runs/paper/8b"
+    judges = [{"judge": name, "metrics": {"mean_of_sources": {"value": value}}}
+              for name, value in (("a", 0.6), ("b", 0.7), ("c", 0.8))]
+    records.write_json(runs / "bench/correlation/report.json", {"judges": judges})
+    for name, correct in (("before", 5), ("a", 6), ("b", 7), ("c", 8)):
+        records.write_json(runs / f"right/{name}/summary.json", {"correct": correct, "rollouts": 10})
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    assert "'pearson': Estimate(value=1.0" in capsys.readouterr().out
 
 
 @needs_libtpu
