@@ -4,7 +4,7 @@
 #
 #   launch/paper.sh --size=8b --table=stages --policies=Qwen2.5-7B-Instruct,Llama-3.1-8B-Instruct --dry_run
 #   launch/paper.sh --size=8b --table=stages --policies=Qwen2.5-7B-Instruct,Llama-3.1-8B-Instruct \
-#       --name=libra --zone=us-east5-b
+#       --name=libra --zone=us-east5-b --storage=/mnt/lab
 #
 # All lies in runs/paper/SIZE, where you put before: base/ and policy/, folders in Hugging Face format (the judge's
 # start; for unlabelled and correlation, the policy that judges improve), and JSON lines of Problem, no problem in two
@@ -169,7 +169,7 @@ case "$table" in
   length) judged length sft rl_no_length rl rl_short ;;
   transfer) judged transfer "${transferred[@]}" ;;
   non_judging)
-    judged non_judging sft sft_other_data rl rl_other_data
+    judged non_judging base sft sft_other_data rl rl_other_data
     for each in base sft sft_other_data rl rl_other_data; do solves "judge_$each" "$(checkpoint "$each")"; done ;;
   unlabelled) for share in 0.25 0.5 1.0; do improved rl "$share"; done ;;
   correlation)

@@ -10,6 +10,7 @@ import subprocess
 import pytest
 
 from libra_jax import config as configs
+from libra_jax.stages import paper
 
 ROOT = pathlib.Path(__file__).parents[2]
 TABLES = ("thinking", "stages", "rejection", "length", "non_judging", "transfer", "unlabelled", "correlation")
@@ -66,6 +67,17 @@ def test_every_input_is_given_or_was_made_before(planned, size, table):
         there |= {f"{workdir}/{name}" for name in WRITES[stage]}
 
 
+def test_tables_and_rows_are_those_of_the_miniature(planned):
+    assert set(paper.TABLES) == set(TABLES)
+    names = {"base, no thought": "base_no_thought", "base": "base", "SFT": "sft", "SFT, no thought": "sft_no_thought",
+             "SFT on any judgement": "sft_any", "SFT, other data too": "sft_other_data", "RL alone": "rl_alone",
+             "SFT + RL": "rl", "SFT + RL, no length term": "rl_no_length", "SFT + RL, length 16 to 40": "rl_short",
+             "SFT + RL, other data too": "rl_other_data"}
+    assert set(paper.ROWS) == {*names, *paper.TRAINED_ON.values()}
+    judged = {workdir.rpartition("/")[2] for stage, _, workdir in planned["8b", "correlation"] if stage == "judge"}
+    assert judged == {*names.values(), "sft_on_A", "sft_on_B"}
+
+
 @pytest.mark.parametrize("size", ["32b", "8b"])
 def test_rows_are_what_the_tables_say(planned, size):
     runs = f"runs/paper/{size}"
@@ -77,7 +89,8 @@ def test_rows_are_what_the_tables_say(planned, size):
     assert rows("stages") == ["base", "sft", "rl_alone", "rl"]
     assert rows("rejection") == ["base", "sft_any", "sft"]
     assert rows("length") == ["sft", "rl_no_length", "rl", "rl_short"]
-    assert rows("transfer") == ["sft_on_A", "sft_on_B"] and len(rows("correlation")) == 13
+    assert rows("transfer") == ["sft_on_A", "sft_on_B"]
+    assert rows("non_judging") == ["base", "sft", "sft_other_data", "rl", "rl_other_data"]
     for table in TABLES:
         for stage, config, workdir in planned[size, table]:
             if stage == "judge":
