@@ -20,12 +20,12 @@ from libra_jax import config as configs
 from libra_jax import runs
 from libra_jax.data import tasks
 from libra_jax.judging.prompt import load_template
+from libra_jax.learning import looks
 from libra_jax.model import transformer
 from libra_jax.model.config import ModelConfig
 from libra_jax.objectives import dpo
 from libra_jax.parallel import mesh as meshes
 from libra_jax.records import PreferencePair
-from libra_jax.stages import watches
 from libra_jax.text import chat
 from libra_jax.text import tokenizer as tokenizers
 from libra_jax.train import metrics, preemption, watching
@@ -45,7 +45,7 @@ class Config:
     batch_size: pairs a step.
     beta: strength of the tie to the reference.
     held_out: JSON lines of PreferencePair of other problems, compared while the run goes on; "": none.
-    watch: when that is (stages/watches.py); nothing is drawn, so that num_samples, seed and thoughts stay as they are.
+    watch: when that is (learning/looks.py); nothing is drawn, so that num_samples, seed and thoughts stay as they are.
     """
 
     checkpoint: str = ""
@@ -56,7 +56,7 @@ class Config:
     batch_size: int = 16
     beta: float = 0.1
     held_out: str = ""
-    watch: watches.WatchConfig = watches.WatchConfig()
+    watch: looks.WatchConfig = looks.WatchConfig()
     train: training.TrainConfig = training.TrainConfig(optimizer=OptimizerConfig(learning_rate=5e-7))
 
 
@@ -77,8 +77,8 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
     if not fitting:
         raise ValueError(f"{config.pairs}: no pair of at most sequence_length={config.sequence_length} tokens")
     rows = to_rows(fitting, config.train)
-    held_out = watches.pairs_of(config, {pair.problem_id for pair in given}, lambda pair: bool(rendered([pair])),
-                                workdir)
+    held_out = looks.pairs_of(config.held_out, config.watch, {pair.problem_id for pair in given},
+                              lambda pair: bool(rendered([pair])), workdir, longest=config.sequence_length)
     watched = to_rows(rendered(held_out), config.train) if held_out else {}
     shares, own = meshes.shares(config.batch_size, meshes.make(config.train.mesh))
     mine = shares[own]
@@ -101,14 +101,14 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
         found = {}
         if held_out:
             gained = scorer(params, watched) - reference["held_out"]
-            found = watches.compared(held_out, gained[:, 0] - gained[:, 1], config.beta)
-        return watches.looked(workdir, before, step, found, config.watch.patience)
+            found = looks.compared(held_out, gained[:, 0] - gained[:, 1], config.beta)
+        return looks.looked(workdir, before, step, found, config.watch.patience)
 
     watch = look if held_out or config.watch.every else None
     last = training.fit(config, objective(config), batch_at, "dpo", workdir, inputs=("checkpoint", "pairs", "held_out"),
                         prepare=prepare, watch=watch, watch_every=config.watch.every)
     if watch:
-        watches.draw(workdir, metrics.read(workdir / "metrics.jsonl"))
+        looks.draw(workdir, metrics.read(workdir / "metrics.jsonl"))
     summary = {"pairs": len(fitting), "too_long": len(given) - len(fitting), "broken_lines": broken, **last,
                "path": str(workdir / "export")}
     runs.report(summary)

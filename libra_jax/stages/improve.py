@@ -33,11 +33,12 @@ from libra_jax.judges import solutions
 from libra_jax.judges.model import stable_id
 from libra_jax.judges.solutions import Grader, Solution
 from libra_jax.judging.prompt import load_template
+from libra_jax.learning import mixture, seen
 from libra_jax.model import hf, lora
 from libra_jax.records import Problem
 from libra_jax.sampling import engine
 from libra_jax.sampling.engine import SamplingConfig
-from libra_jax.stages import drawing, judge, mixture, rl
+from libra_jax.stages import judge, rl
 from libra_jax.text import chat
 from libra_jax.text import tokenizer as tokenizers
 from libra_jax.train import metrics, preemption
@@ -178,7 +179,7 @@ def rewarding(problems: Sequence[Problem], words: tokenizers.Tokenizer, grade: G
 
 
 def watching(config: Config, problems: Sequence[Problem], prompts: Sequence[Sequence[int]],
-             words: tokenizers.Tokenizer, grade: Grader, verify: Grader, best: pathlib.Path) -> drawing.Watch:
+             words: tokenizers.Tokenizer, grade: Grader, verify: Grader, best: pathlib.Path) -> seen.Watch:
     """The watch of the rl stage's `train`: held_out_reward and held_out_accuracy, and the end where they come apart.
 
     With `keep_best` the folder `best` gets the parameters of every look that is better than all before, tokenizer and
@@ -187,7 +188,7 @@ def watching(config: Config, problems: Sequence[Problem], prompts: Sequence[Sequ
     sampling = dataclasses.replace(config.rl.sampling, num_samples=config.watch.num_samples, seed=config.watch.seed)
     ids = [stable_id(problem.id) for problem in problems]
 
-    def watch(seen: drawing.Seen) -> dict[str, float]:
+    def watch(seen: seen.Seen) -> dict[str, float]:
         drawn = [Solution(problem=problems[sample.prompt], group=sample.prompt, text=written(words, sample))
                  for sample in seen.sample(prompts, sampling, ids=ids)]
         measured = {"held_out_reward": float(np.mean(grade(drawn)[0])),

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from libra_jax import records
+from libra_jax.learning import looks
 from libra_jax.model import hf, transformer
 from libra_jax.model.lora import LoraConfig
 from libra_jax.parallel import mesh as meshes
 from libra_jax.records import PreferencePair
-from libra_jax.stages import dpo, watches
+from libra_jax.stages import dpo
 from libra_jax.train import metrics
 from libra_jax.train import run as training
 from libra_jax.train.optimizer import OptimizerConfig
@@ -90,7 +91,7 @@ def watched(config, tmp_path):
 
     records.write(tmp_path / "held_out.jsonl", [pair(n) for n in range(14)])
     return dataclasses.replace(config, held_out=str(tmp_path / "held_out.jsonl"),
-                               watch=watches.WatchConfig(every=3, num_examples=10))
+                               watch=looks.WatchConfig(every=3, num_examples=10))
 
 
 def test_held_out_pairs_are_watched_and_change_nothing(config, watched, tmp_path, capsys):
@@ -116,7 +117,7 @@ def test_held_out_pairs_are_watched_and_change_nothing(config, watched, tmp_path
 def test_the_watch_of_held_out_pairs_may_end_a_run_on_a_share_of_the_pairs(watched, tmp_path):
     pairs = list(records.read(watched.held_out, PreferencePair))
     records.write(watched.held_out, [pair for n, pair in enumerate(pairs) if n % 2])  # all the other way round
-    watch = watches.WatchConfig(every=1, patience=2)
+    watch = looks.WatchConfig(every=1, patience=2)
     summary = dpo.run(dataclasses.replace(watched, watch=watch, share=0.5), tmp_path / "out")
     assert summary["pairs"] == 6  # the first half of eleven
     assert summary["stopped"].startswith("after step 2/8: held_out_accuracy was best after step 0 (50.0%)")
@@ -124,9 +125,9 @@ def test_the_watch_of_held_out_pairs_may_end_a_run_on_a_share_of_the_pairs(watch
 
 
 @pytest.mark.parametrize("change, message", [
-    ({"watch": watches.WatchConfig(num_samples=2)}, r"watch\.num_samples=2: DPO draws nothing"),
-    ({"watch": watches.WatchConfig(thoughts=2)}, r"watch\.thoughts=2: DPO draws nothing"),
-    ({"watch": watches.WatchConfig(patience=2), "held_out": ""}, r"watch\.patience=2 without held_out"),
+    ({"watch": looks.WatchConfig(num_samples=2)}, r"watch\.num_samples=2: DPO draws nothing"),
+    ({"watch": looks.WatchConfig(thoughts=2)}, r"watch\.thoughts=2: DPO draws nothing"),
+    ({"watch": looks.WatchConfig(patience=2), "held_out": ""}, r"watch\.patience=2 without held_out"),
     ({"sequence_length": 96}, r"held_out\.jsonl: no pair of at most sequence_length=96 tokens"),
     ({"held_out": "pairs"}, r"11 of its problems are trained on too, such as 'p0'; hold out pairs of other problems"),
 ])
