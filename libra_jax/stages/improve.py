@@ -29,9 +29,9 @@ from libra_jax import config as configs
 from libra_jax import runs
 from libra_jax.bench import divergence
 from libra_jax.bench.divergence import Divergence
-from libra_jax.judges import solutions
+from libra_jax.judges import graders
+from libra_jax.judges.graders import Grader, Solution
 from libra_jax.judges.model import stable_id
-from libra_jax.judges.solutions import Grader, Solution
 from libra_jax.judging.prompt import load_template
 from libra_jax.learning import mixture, seen
 from libra_jax.model import hf, lora
@@ -74,7 +74,7 @@ class Config:
     """Attributes:
     problems: JSON lines of Problem; only the verifier looks at answers, and needs them.
     reward: who rewards a solution: "judge" is `judge`, a checkpoint; "majority" the commonest answer of its group;
-      "verifier" the rules of verify/ (all in judges/solutions.py).
+      "verifier" the rules of verify/ (all in judges/graders.py).
     judge: how the judge scores; its `sampling.num_samples` votes a solution.
     rl: the policy (`checkpoint`, `template`), its sampling and its training; fields about judging examples (OF_JUDGES)
       are refused.
@@ -154,12 +154,12 @@ def check(config: Config, problems: Sequence[Problem], held_out: Sequence[Proble
 
 def by_judge(config: Config) -> Grader:
     """The judge's grader, left in the midst at a SIGTERM; on several hosts all of them sample it together."""
-    return solutions.by_judge(dataclasses.replace(judge.make(config.judge), progress=lambda _: preemption.look()))
+    return graders.by_judge(dataclasses.replace(judge.make(config.judge), progress=lambda _: preemption.look()))
 
 
 def by_rules(reward: str, pool: batch.Pool) -> Grader:
     """The verifier's or the majority's grader; on several hosts the first one decides, since a time-out is chance."""
-    grade = {"verifier": solutions.by_verifier, "majority": solutions.by_majority}[reward](pool)
+    grade = {"verifier": graders.by_verifier, "majority": graders.by_majority}[reward](pool)
 
     def first(some: Sequence[Solution]) -> tuple[list[float], dict[str, float]]:
         earned, measured = json.loads(runs.from_first(lambda: json.dumps(grade(some)).encode()))

@@ -8,7 +8,7 @@ import pytest
 
 from libra_jax import records
 from libra_jax.bench.divergence import Divergence
-from libra_jax.judges.solutions import Solution
+from libra_jax.judges.graders import Solution
 from libra_jax.learning import looks
 from libra_jax.miniature import arithmetic
 from libra_jax.model import hf
