@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import hashlib
 import math
 import pathlib
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from libra_jax import records, runs
 from libra_jax.bench import browser, plots
 from libra_jax.judges.model import ModelJudge, stable_id
 from libra_jax.learning.seen import Seen, Watch
-from libra_jax.records import JudgingExample
+from libra_jax.records import JudgingExample, PreferencePair
 from libra_jax.sampling import engine
 from libra_jax.train import metrics, progress, watching
 
@@ -58,15 +59,10 @@ def slice_of(path: str, how: WatchConfig, trained: Set[str], reader: ModelJudge,
     ValueError for a problem that is trained on, an example without label, or where no prompt is short enough.
     """
     if not path:
-        if how.patience:
-            raise ValueError(f"watch.patience={how.patience} without held_out: there is no held_out_accuracy to wait "
-                             "for; name a file of judging examples of other problems, or set it to 0")
+        _need_none(how)
         return []
     found, _ = runs.read(path, JudgingExample, workdir)
-    shared = sorted(trained & {example.problem_id for example in found})
-    if shared:
-        raise ValueError(f"{path}: {len(shared)} of its problems are trained on too, such as "
-                         f"{shared[0]!r}; hold out examples of other problems (`libra curate` divides by problem)")
+    _apart(path, trained, found, "examples of other problems (`libra curate` divides by problem)")
     for example in found:
         if example.correct is None:
             raise ValueError(f"{path}: example {example.id!r} has no label; accuracy needs one")
@@ -75,6 +71,46 @@ def slice_of(path: str, how: WatchConfig, trained: Set[str], reader: ModelJudge,
         raise ValueError(f"{path}: no prompt of at most {longest} tokens; raise the length that the config "
                          "allows, or give shorter ones")
     return browser.choose(fitting, how.num_examples)
+
+
+def pairs_of(path: str, how: WatchConfig, trained: Set[str], fits: Callable[[PreferencePair], bool],
+             workdir: pathlib.Path, *, longest: int) -> list[PreferencePair]:
+    """As `slice_of`, of pairs for DPO: at most `how.num_examples`, by their hashes, of those that `fits`.
+
+    `longest` is what the message calls the length that fits. ValueError also for fields of `how` that have no meaning
+    where nothing is drawn.
+    """
+    plain = WatchConfig()
+    for name in ("num_samples", "seed", "thoughts"):
+        if getattr(how, name) != getattr(plain, name):
+            raise ValueError(f"watch.{name}={getattr(how, name)}: DPO draws nothing, it compares given responses; "
+                             "leave it out")
+    if not path:
+        _need_none(how)
+        return []
+    found, _ = runs.read(path, PreferencePair, workdir, name="held_out")
+    _apart(path, trained, found, "pairs of other problems")
+    fitting = [pair for pair in found if fits(pair)]
+    if not fitting:
+        raise ValueError(f"{path}: no pair of at most sequence_length={longest} tokens; raise it, or give shorter ones")
+    return sorted(fitting, key=_hash)[:how.num_examples]
+
+
+def _hash(pair: PreferencePair) -> bytes:
+    return hashlib.sha256(records.to_json(pair).encode("utf-8")).digest()
+
+
+def _need_none(how: WatchConfig) -> None:
+    if how.patience:
+        raise ValueError(f"watch.patience={how.patience} without held_out: there is no held_out_accuracy to wait for; "
+                         "name a file of examples (of pairs, for DPO) of other problems, or set it to 0")
+
+
+def _apart(path: str, trained: Set[str], found: Sequence[JudgingExample | PreferencePair], remedy: str) -> None:
+    shared = sorted(trained & {each.problem_id for each in found})
+    if shared:
+        raise ValueError(f"{path}: {len(shared)} of its problems are trained on too, such as {shared[0]!r}; hold out "
+                         f"{remedy}")
 
 
 def watch(how: WatchConfig, sampling: engine.SamplingConfig, chosen: Sequence[JudgingExample], reader: ModelJudge,
@@ -96,34 +132,60 @@ def watch(how: WatchConfig, sampling: engine.SamplingConfig, chosen: Sequence[Ju
             verdicts = [reader.read(sample.tokens)[1] for sample in samples]
             found = score(chosen, [sample.prompt for sample in samples], verdicts,
                           [len(sample.tokens) for sample in samples])
-        draw(workdir, [*seen.rows, metrics.row(seen.step, found)])
-        if why := exhausted(seen.rows, seen.step, found, how.patience):
-            raise watching.Enough(why, found)
-        return found
+        return looked(workdir, seen.rows, seen.step, found, how.patience)
 
     return look
+
+
+def looked(workdir: pathlib.Path, rows: watching.Rows, step: int, found: Mapping[str, float], patience: int
+           ) -> Mapping[str, float]:
+    """What a look found, once the curves are drawn with it; watching.Enough where `patience` is at its end."""
+    draw(workdir, [*rows, metrics.row(step, found)])
+    if why := exhausted(rows, step, found, patience):
+        raise watching.Enough(why, found)
+    return found
 
 
 def score(examples: Sequence[JudgingExample], owners: Sequence[int], verdicts: Sequence[str], lengths: Sequence[int]
           ) -> dict[str, float]:
     """Accuracy of the judgements (unparsed ones are not right), and what goes with it.
 
-    `owners` is the index of each judgement's example. The standard error takes problems for what was drawn, since
-    judgements on one problem are not independent: with r_p the sum of (right - accuracy) over those on problem p of P,
-    sqrt(P / (P - 1) * sum of r_p^2) / number of judgements; left out of one problem. Worked: two problems with as many
-    judgements, the one all right and the other all wrong: 0.5 with 0.5.
+    `owners` is the index of each judgement's example.
     """
     right = np.array([verdict == ("correct" if examples[owner].correct else "incorrect")
                       for owner, verdict in zip(owners, verdicts, strict=True)], float)
+    return _accuracy(right, [examples[owner].problem_id for owner in owners]) | {
+        "held_out_unparsed": list(verdicts).count("unparsed") / len(verdicts),
+        "held_out_tokens": float(np.mean(lengths))}
+
+
+def compared(pairs: Sequence[PreferencePair], margins: np.ndarray, beta: float) -> dict[str, float]:
+    """Accuracy, mean margin and mean loss of DPO on held-out pairs, of their `margins` (objectives/dpo.py).
+
+    A pair is right where its chosen response gained more than the other one, and half right where both gained alike:
+    0.5 before the first step, when the policy is its reference.
+    """
+    margins = np.asarray(margins, float)
+    right = np.where(margins == 0, 0.5, margins > 0)
+    return _accuracy(right, [pair.problem_id for pair in pairs]) | {
+        "held_out_margin": float(margins.mean()), "held_out_loss": float(np.logaddexp(0, -beta * margins).mean())}
+
+
+def _accuracy(right: np.ndarray, problems: Sequence[str]) -> dict[str, float]:
+    """The mean of `right`, and its standard error.
+
+    That takes problems for what was drawn, since answers about one problem are not independent: with r_p the sum of
+    (right - accuracy) over those about problem p of P, sqrt(P / (P - 1) * sum of r_p^2) / number of them; left out of
+    one problem. Worked: two problems with as many, the one all right and the other all wrong: 0.5 with 0.5.
+    """
     found = {ACCURACY: float(right.mean())}
     sums: dict[str, float] = collections.defaultdict(float)
-    for owner, value in zip(owners, right - right.mean(), strict=True):
-        sums[examples[owner].problem_id] += value
+    for problem, value in zip(problems, right - right.mean(), strict=True):
+        sums[problem] += value
     if len(sums) > 1:
         spread = sum(value**2 for value in sums.values()) * len(sums) / (len(sums) - 1)
         found[ACCURACY + progress.ERROR] = math.sqrt(spread) / len(right)
-    return found | {"held_out_unparsed": list(verdicts).count("unparsed") / len(verdicts),
-                    "held_out_tokens": float(np.mean(lengths))}
+    return found
 
 
 def exhausted(rows: watching.Rows, step: int, found: Mapping[str, float], patience: int) -> str:

@@ -29,7 +29,7 @@ import numpy as np
 from libra_jax import config as configs
 from libra_jax import records, runs
 from libra_jax.command import entry, lengths
-from libra_jax.data import packing, solutions, tasks
+from libra_jax.data import judgements, packing, solutions, tasks
 from libra_jax.judges.model import ModelJudge, ModelJudgeConfig
 from libra_jax.judging.prompt import Template, load_template
 from libra_jax.learning import looks, seen
@@ -53,6 +53,10 @@ class Config:
     checkpoint: folder in Hugging Face format.
     examples: JSON lines of JudgingExample.
     kept: JSON lines of Judgement on these examples, as `libra reject` keeps them.
+    learn: "kept" is all of `kept`, each of which must be right. To see what that is worth: "any", of each example the
+      first parsed one, right or wrong (`kept` may then be the judgements.jsonl of `libra reject`), or "labels", the
+      labels of all examples without a thought, for a judge that does not think (`kept` is then empty).
+    policies: judgements on responses of these policies alone; empty: of all.
     problems, solutions: JSON lines of Problem, and of VerifiedRollout of these problems. Give no problem of the bench.
     solution_share: the part of the conversations trained on that are solutions, 0 for none. Every judgement that fits
       is trained on, and beside them as many correct solutions as make this share, to the nearest whole number: drawn by
@@ -70,6 +74,8 @@ class Config:
     checkpoint: Annotated[str, configs.Checkpoint()] = ""
     examples: Annotated[str, configs.File(JudgingExample)] = ""
     kept: Annotated[str, configs.File(Judgement)] = ""
+    learn: judgements.Learn = "kept"
+    policies: tuple[str, ...] = ()
     problems: Annotated[str, configs.File(Problem)] = ""
     solutions: Annotated[str, configs.File(VerifiedRollout)] = ""
     solution_share: float = 0.0
@@ -84,7 +90,9 @@ class Config:
 
 def check(config: Config) -> None:
     """ValueError for a path that is missing, a template that is none, or settings that cannot be on these devices."""
-    runs.need(config, "checkpoint", "examples", "kept")
+    runs.need(config, "checkpoint", "examples", *([] if config.learn == "labels" else ["kept"]))
+    if config.learn == "labels" and config.kept:
+        raise ValueError(f"learn=labels with kept={config.kept}: labels alone are learned from; leave kept out")
     load_template(config.template)
     training.check(config.batch_size, config.train, "batch_size")
     _check_share(config)
@@ -92,9 +100,10 @@ def check(config: Config) -> None:
 
 def look(config: Config) -> list[str]:
     """For --dry_run: the devices, and the lengths of the first judgements. ValueError for what does not fit."""
-    given, kept = (list(records.read(path, cls, rejected=[], aside=os.devnull))
+    given, kept = (list(records.read(path, cls, rejected=[], aside=os.devnull)) if path else []
                    for path, cls in ((config.examples, JudgingExample), (config.kept, Judgement)))
-    pairs = {judgement: example for example, judgement in _paired(config, given, kept[:lengths.LOOKED])}
+    pairs = {judgement: example for example, judgement in judgements.chosen(
+        given, kept, config.learn, config.policies, files=(config.examples, config.kept))[:lengths.LOOKED]}
     return [lengths.devices(config.train.mesh), lengths.rendered(
         config, list(pairs), f"{config.kept}: judgements", longest=config.sequence_length, limit="sequence_length",
         ask=lambda template, each: template.judging_target(pairs[each].question, pairs[each].response, each.thought,
@@ -106,8 +115,8 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
     check(config)
     words, template = tokenizers.load(config.checkpoint), load_template(config.template)
     given, broken = runs.read(config.examples, JudgingExample, workdir)
-    kept, also_broken = runs.read(config.kept, Judgement, workdir)
-    pairs = _paired(config, given, kept)
+    kept, also_broken = runs.read(config.kept, Judgement, workdir) if config.kept else ([], 0)
+    pairs = judgements.chosen(given, kept, config.learn, config.policies, files=(config.examples, config.kept))
     solved, left_out, broken_solutions = _solved(config, workdir)
     talks = Conversations(words, template, pairs, solved)
     counts = measure(talks, words.vocab_size)
@@ -179,24 +188,6 @@ def objective(config: Config) -> Callable[[ModelConfig], steps.LossFn]:
         return loss
 
     return for_model
-
-
-def _paired(config: Config, given: Sequence[JudgingExample], kept_judgements: Sequence[Judgement]
-            ) -> list[tuple[JudgingExample, Judgement]]:
-    """Each kept judgement with its example. ValueError for one of an unknown example, or that is not right."""
-    examples = {example.id: example for example in given}
-    pairs = []
-    for kept in kept_judgements:
-        if kept.example_id not in examples:
-            raise ValueError(f"{config.kept}: example {kept.example_id!r} is not in {config.examples} (or its line is "
-                             "broken); give the file that `libra reject` judged")
-        example = examples[kept.example_id]
-        label = None if example.correct is None else "correct" if example.correct else "incorrect"
-        if kept.verdict == "unparsed" or label not in (None, kept.verdict):
-            raise ValueError(f"{config.kept}: a judgement of {kept.example_id!r} says {kept.verdict!r}, the label is "
-                             f"{label!r}; give the kept.jsonl of `libra reject`, not its judgements.jsonl")
-        pairs.append((example, kept))
-    return pairs
 
 
 def _check_share(config: Config) -> None:

@@ -23,7 +23,10 @@ WORDS = {  # what TensorBoard shows beside a curve
     "useful_groups": "Share of the groups whose rewards differ; the others teach nothing.",
     "sampler_mismatch": "Mean of |log p of the trainer - log p of the sampler| of the sampled tokens.",
     "clipped": "Share of the tokens whose ratio is clipped.",
-    "held_out_accuracy": "Share of right verdicts on examples that are not trained on; unparsed ones are not right.",
+    "held_out_accuracy": "Share of right verdicts on examples that are not trained on; unparsed ones are not right. Of "
+                         "DPO: share of such pairs whose chosen response gained more than the other.",
+    "held_out_margin": "Mean margin, over the reference, of pairs that are not trained on.",
+    "held_out_loss": "Mean loss of pairs that are not trained on.",
     "tokens_per_second": "Tokens trained on by wall time, drawing included, looks not. Not in metrics.jsonl.",
     "learning_rate": "Of the step's last update. Not in metrics.jsonl.",
 }

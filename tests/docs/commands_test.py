@@ -4,7 +4,7 @@
 |---|---|---|
 | libra | run on the miniature, output compared (howto_test.py) | parsed by its stage, files of --config loaded |
 | launch/local.sh | | CI's last line is its `test`; `demo` is tests/stages/demo_test.py; flags parsed |
-| launch/pipeline.sh | | --dry_run, and every command that it prints parsed |
+| launch/pipeline.sh, launch/paper.sh | | --dry_run, and every command that it prints parsed |
 | launch/tpu_vm.sh | | --dry_run, and the stage behind -- parsed |
 | python FILE | run | the file is there and knows the flags |
 | curl | | the service has the route, and the body is JSON |
@@ -116,6 +116,7 @@ def check_curl(words):
 
 
 CHECKS = {"libra": check_stage, "launch/local.sh": check_local, "launch/pipeline.sh": check_pipeline,
+          "launch/paper.sh": check_pipeline,
           "launch/tpu_vm.sh": check_tpu_vm, "python": check_python, "pip": check_pip, "pytest": check_pytest,
           "curl": check_curl, "zensical": lambda words: None}
 

@@ -55,7 +55,7 @@ def leave_half(whole: pathlib.Path, folder: pathlib.Path, num_lines: int) -> Non
     (folder / f"{whole.name}.partial").write_bytes(b"".join(lines[:num_lines]) + lines[num_lines][:20])
 
 
-def two(folder: pathlib.Path) -> tuple[list[int], float]:
+def two(folder: pathlib.Path, *what: str) -> tuple[list[int], float]:
     """Starts both processes; their statuses, and the seconds from the end of the second to that of the first."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -66,7 +66,8 @@ def two(folder: pathlib.Path) -> tuple[list[int], float]:
         pair = []
         for number, log in enumerate(logs):
             out = stack.enter_context(log.open("wb"))
-            pair.append(subprocess.Popen([sys.executable, SCRIPT, where, str(number), folder], stdout=out, stderr=out,
+            words = [sys.executable, SCRIPT, where, str(number), folder, *what]
+            pair.append(subprocess.Popen(words, stdout=out, stderr=out,
                                          env=os.environ | {"XLA_FLAGS": flags}))
             stack.callback(pair[-1].wait)
             stack.callback(pair[-1].kill)
@@ -108,6 +109,15 @@ def test_a_watch_ends_the_run_on_both_processes_at_one_step(ran):
     assert [row["held_out"] for row in rows["one"]] == [row["held_out"] for row in rows["two"]]
     assert first["stopped"] == second["stopped"] == one["stopped"]
     assert one["stopped"] == f"after step 2/3: after {[row['held_out'] for row in rows['one'][:2]]}"
+
+
+def test_held_out_pairs_are_the_same_on_any_number_of_processes(ran):
+    folder, _ = ran
+    looks = [[[row[f"held_out_{name}"] for name in ("accuracy", "margin", "loss")]
+              for row in metrics.read(folder / some / "dpo/metrics.jsonl") if "held_out_margin" in row]
+             for some in ("one", "two")]
+    assert len(looks[0]) == 2 and looks[0][0][:2] == [0.5, 0.0] != looks[0][1][:2]
+    np.testing.assert_allclose(looks[1], looks[0], rtol=1e-4, atol=1e-6)
 
 
 def test_every_process_gets_the_same_samples_in_the_same_order(ran):
@@ -155,3 +165,22 @@ def test_a_checkpoint_goes_on_under_another_number_of_processes(ran):
     np.testing.assert_allclose(losses(folder / "begun by two"), whole, rtol=1e-5)
     ends = [jax.tree.leaves(hf.load(folder / name / "export")[1]) for name in ("one/sft", "begun by two")]
     assert max(float(np.abs(a - b).max()) for a, b in zip(*ends, strict=True)) < 1e-5
+
+
+@pytest.mark.slow
+def test_adapters_and_a_policy_that_a_judge_rewards_are_the_same_on_two_processes(tmp_path):
+    work.write_inputs(tmp_path)
+    one = work.more(tmp_path, tmp_path / "one")
+    statuses, _ = two(tmp_path, "more")
+    assert statuses == [0, 0]
+    first, second = (json.loads((tmp_path / f"seen.{number}.json").read_text()) for number in (0, 1))
+    assert first == second and first["improve"] == one["improve"]  # the samples, of the judge's votes too
+    for name, value in one["summary"].items():
+        assert first["summary"][name] == pytest.approx(value, rel=1e-4, abs=1e-4), name
+    assert one["summary"]["judge_score"] > 0 and one["summary"]["grad_norm"] > 0
+    for name in ("adapted", "improve"):
+        np.testing.assert_allclose(losses(tmp_path / "two" / name), losses(tmp_path / "one" / name), rtol=1e-4,
+                                   atol=1e-6)
+    for name in ("adapted/export", "improve/best"):
+        ends = [jax.tree.leaves(hf.load(tmp_path / some / name)[1]) for some in ("one", "two")]
+        assert max(float(np.abs(a - b).max()) for a, b in zip(*ends, strict=True)) < 1e-4, name

@@ -1,7 +1,8 @@
 """The stages that two_processes_test.py runs, in one process of eight devices and in two of four.
 
 As a script, one of the two: work.py HOST:PORT NUMBER FOLDER. It joins the other, works through `together`, leaves what
-it saw in FOLDER/seen.NUMBER.json, and goes on with a run that one process began, in which the second process dies.
+it saw in FOLDER/seen.NUMBER.json, and goes on with a run that one process began, in which the second process dies. With
+one more word, "more", it works through `more` and ends.
 """
 
 import contextlib
@@ -24,11 +25,12 @@ from libra_jax.learning import seen
 from libra_jax.miniature import arithmetic
 from libra_jax.model import hf, transformer
 from libra_jax.model.config import ModelConfig
+from libra_jax.model.lora import LoraConfig
 from libra_jax.parallel import mesh as meshes
 from libra_jax.parallel.mesh import MeshConfig
 from libra_jax.records import Judgement, JudgingExample, PreferencePair
 from libra_jax.sampling import engine
-from libra_jax.stages import cli, dpo, reject, rl, rollout, sft
+from libra_jax.stages import cli, dpo, improve, judge, reject, rl, rollout, sft
 from libra_jax.train import run as training
 from libra_jax.train import step as steps
 from libra_jax.train import watching
@@ -49,6 +51,7 @@ def write_inputs(folder: pathlib.Path) -> None:
     hf.save(folder / "tiny", tiny, transformer.init(tiny, key=jax.random.key(0)), tokenizer_from=CHECKPOINT)
     problems = list(arithmetic.problems(0, NUM_CONVERSATIONS))
     records.write(folder / "problems.jsonl", problems[:6])
+    records.write(folder / "held_out.jsonl", problems[6:9])
     examples, kept, pairs = [], [], []
     for number, problem in enumerate(problems):
         rng = random.Random(number)
@@ -64,6 +67,7 @@ def write_inputs(folder: pathlib.Path) -> None:
     records.write(folder / "few.jsonl", examples[:8])
     records.write(folder / "kept.jsonl", kept)
     records.write(folder / "pairs.jsonl", pairs[:11])
+    records.write(folder / "held_out_pairs.jsonl", pairs[11:24])
 
 
 def train_config(num_steps: int, mesh: MeshConfig, save_every: int = 0) -> training.TrainConfig:
@@ -117,7 +121,7 @@ def together(folder: pathlib.Path, out: pathlib.Path, left_behind: pathlib.Path)
         rollout.run(dataclasses.replace(answering, policy="other"), out / "rollout")
     except ValueError as error:
         seen["refused"] = str(error)
-    with watched(seen, "sft"), at_step_3(lambda at: shutil.copytree(at, left_behind) if runs.is_first() else None):
+    with watched(seen, "sft"), after_step(3, 2, lambda at: leave(at, left_behind)):
         sft.run(sft_config(folder), out / "sft")
     spread = meshes.make(MeshConfig(fsdp=1, tensor=8))  # both processes hold all rows
     shares, own = meshes.shares(8, spread)
@@ -128,8 +132,32 @@ def together(folder: pathlib.Path, out: pathlib.Path, left_behind: pathlib.Path)
                          out / "rl", watch=low_held_out, watch_every=1)
         seen["stopped"] = ended["stopped"]
     dpo.run(dpo.Config(**tiny(folder), pairs=str(folder / "pairs.jsonl"), batch_size=8, sequence_length=128,
-                       train=train_config(2, MeshConfig())), out / "dpo")
+                       held_out=str(folder / "held_out_pairs.jsonl"), train=train_config(2, MeshConfig())), out / "dpo")
     return seen
+
+
+def more(folder: pathlib.Path, out: pathlib.Path) -> dict:
+    """As `together`, of what takes longer: adapters, and a policy that a judge rewards, both able to solve sums."""
+    seen: dict = {}
+    adapted = dataclasses.replace(train_config(2, SPREAD), lora=LoraConfig(rank=2))
+    sft.run(dataclasses.replace(sft_config(folder), train=adapted), out / "adapted")
+    drawn = dataclasses.replace(SAMPLING, max_new_tokens=64)
+    rewarded = improve.Config(
+        problems=str(folder / "problems.jsonl"),
+        judge=judge.Config(checkpoint=CHECKPOINT, template="miniature", mesh=SPREAD, sampling=drawn),
+        rl=rl.Config(checkpoint=CHECKPOINT, template="miniature", groups=2, redraws=0, train=train_config(1, SPREAD),
+                     sampling=dataclasses.replace(drawn, num_samples=4)),
+        watch=improve.WatchConfig(problems=str(folder / "held_out.jsonl"), every=0, num_samples=2, keep_best=True))
+    with watched(seen, "improve"):
+        seen["summary"] = {name: value for name, value in improve.run(rewarded, out / "improve").items()
+                           if name != "path"}
+    return seen
+
+
+def leave(workdir: pathlib.Path, copy: pathlib.Path) -> None:
+    """Copies what a run would have left, had it been killed now."""
+    if runs.is_first():
+        shutil.copytree(workdir, copy)
 
 
 @contextlib.contextmanager
@@ -162,15 +190,15 @@ def watched(seen: dict, name: str):
 
 
 @contextlib.contextmanager
-def at_step_3(do):
-    """Calls do(workdir) in a training run that is about to begin step 4, once the checkpoint of step 2 is whole."""
+def after_step(done, saved, do):
+    """Calls do(workdir) in a training run that has done `done` steps, once the checkpoint of step `saved` is whole."""
     fit = training.fit
 
     def fitting(config, loss_fn, batch_at, label, workdir, **kwargs):
         def noticing(number, params):
-            if number == 3:
+            if number == done:
                 deadline = time.monotonic() + 60
-                while not (workdir / "checkpoints/2").is_dir() and time.monotonic() < deadline:
+                while not (workdir / f"checkpoints/{saved}").is_dir() and time.monotonic() < deadline:
                     time.sleep(0.01)  # Orbax writes behind the loop's back
                 do(workdir)
             return batch_at(number, params)
@@ -183,14 +211,18 @@ def at_step_3(do):
         training.fit = fit
 
 
-def main(where: str, number: int, folder: pathlib.Path) -> None:
+def main(where: str, number: int, folder: pathlib.Path, what: str = "together") -> None:
     cli.join(f"{where},2,{number}", patience=10)
     assert (jax.process_count(), jax.local_device_count(), jax.device_count()) == (2, 4, 8)
+    if what == "more":
+        seen = more(folder, folder / "two")
+        (folder / f"seen.{number}.json").write_text(json.dumps(seen), encoding="utf-8")
+        return
     seen = together(folder, folder / "two", left_behind=folder / "begun by two")
     (folder / f"seen.{number}.json").write_text(json.dumps(seen), encoding="utf-8")
-    with at_step_3(lambda _: os.kill(os.getpid(), signal.SIGKILL) if number else None):
+    with after_step(3, 2, lambda _: os.kill(os.getpid(), signal.SIGKILL) if number else None):
         sft.run(sft_config(folder), folder / "begun by one")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), pathlib.Path(sys.argv[3]))
+    main(sys.argv[1], int(sys.argv[2]), pathlib.Path(sys.argv[3]), *sys.argv[4:])

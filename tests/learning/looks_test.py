@@ -1,6 +1,7 @@
 """What is seen of a run of RL: the held-out slice, when it is enough, the curves, and the pages of thoughts."""
 
 import dataclasses
+import math
 import pathlib
 import types
 import xml.etree.ElementTree
@@ -13,7 +14,7 @@ from libra_jax.judges import model as judges
 from libra_jax.judging.prompt import load_template
 from libra_jax.learning import groups, looks, thoughts
 from libra_jax.miniature import arithmetic
-from libra_jax.records import JudgingExample
+from libra_jax.records import JudgingExample, PreferencePair
 from libra_jax.sampling.engine import Sample, SamplingConfig
 from libra_jax.stages import rl
 from libra_jax.text import tokenizer as tokenizers
@@ -55,6 +56,16 @@ def test_accuracy_and_its_error_by_hand():
     assert mixed["held_out_accuracy"] == 0.5 and mixed["held_out_accuracy_stderr"] == 0.0
     single = looks.score(examples("a"), [0, 1], ["correct", "unparsed"], [1, 1])
     assert "held_out_accuracy_stderr" not in single
+
+
+def test_held_out_pairs_by_hand():
+    pairs = [PreferencePair(problem_id=name, question="?", chosen="a", rejected="b", chosen_score=1.0,
+                            rejected_score=0.0) for name in "aabc"]
+    found = looks.compared(pairs, np.array([2.0, -1.0, 0.0, 3.0]), beta=0.5)
+    losses = [math.log(1 + math.exp(-0.5 * margin)) for margin in (2.0, -1.0, 0.0, 3.0)]
+    assert found == pytest.approx({"held_out_accuracy": 0.625, "held_out_margin": 1.0, "held_out_loss": sum(losses) / 4,
+                                   # residuals of a, b and c: -0.25, -0.125, 0.375
+                                   "held_out_accuracy_stderr": math.sqrt(1.5 * (1 / 16 + 1 / 64 + 9 / 64)) / 4})
 
 
 def test_the_error_is_that_of_drawing_problems_again():

@@ -56,6 +56,16 @@ def test_it_learns_and_exports_a_whole_checkpoint(config, tmp_path):
     assert (tmp_path / "out" / "export" / "tokenizer.json").exists()
 
 
+def test_it_learns_from_the_labels_of_one_policy_alone(config, tmp_path):
+    given = list(records.read(config.examples, JudgingExample))
+    records.write(config.examples, [dataclasses.replace(each, policy="pq"[n < 5]) for n, each in enumerate(given)])
+    config = dataclasses.replace(config, learn="labels", policies=("q",), kept="", sequence_length=128,
+                                 train=dataclasses.replace(config.train, num_steps=1, save_every=0))
+    assert sft.run(config, tmp_path / "out")["judgements"] == 5
+    with pytest.raises(ValueError, match="labels alone are learned from; leave kept out"):
+        sft.run(dataclasses.replace(config, kept="kept.jsonl"), tmp_path / "other")
+
+
 def test_adapters_teach_the_miniature(config, tmp_path):
     adapters = LoraConfig(rank=4, targets=("q", "v", "up"))
     train = dataclasses.replace(config.train, num_steps=4, save_every=0, lora=adapters)
