@@ -19,7 +19,7 @@ from libra_jax import config as configs
 from libra_jax import runs
 from libra_jax.data import tasks
 from libra_jax.judging.prompt import load_template
-from libra_jax.model import transformer
+from libra_jax.model import card, transformer
 from libra_jax.model.config import ModelConfig
 from libra_jax.objectives import dpo
 from libra_jax.parallel import mesh as meshes
@@ -92,7 +92,8 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
                             beta=config.beta, denominator=batch["denominator"])
         return loss
 
-    last = training.fit(config, loss_fn, batch_at, "dpo", workdir, inputs=("checkpoint", "pairs"), prepare=prepare)
+    last = training.fit(config, loss_fn, batch_at, "dpo", workdir, inputs=("checkpoint", "pairs"), prepare=prepare,
+                        about=card.Card(kind="policy", template=template, data={"pairs": len(fitting)}))
     summary = {"pairs": len(fitting), "too_long": too_long, "broken_lines": broken, **last,
                "path": str(workdir / "export")}
     runs.report(summary)
