@@ -70,6 +70,7 @@ setup(
         "data": DATA,
         "beam": BEAM,
         "docs": DOCS,
+        "wandb": ["wandb>=0.19,<1"],
         "tpu": ["jax[tpu]>=0.10,<0.11"],
         "dev": [
             *DATA,

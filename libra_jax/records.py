@@ -214,8 +214,9 @@ def read(path: str | os.PathLike, cls: type[Record], *, rejected: list[str] | No
 
     A broken line is written to `aside` (by default `<path>.rejected.jsonl`) as {file, line, error, text}, and appended
     to `rejected` as "file:line: error" when given; without `rejected` the first broken line raises RecordError. Blank
-    lines are skipped.
+    lines are skipped. ValueError for a file that is no JSON lines by its name, or a JSON array.
     """
+    _lines_only(path, cls)
     path = pathlib.Path(path)
     aside = pathlib.Path(aside) if aside else path.with_name(path.name + ".rejected.jsonl")
     sink = None
@@ -325,6 +326,19 @@ class Appender:
             self._out = None
             self.partial.replace(self.path)
             self.finished = True
+
+
+def _lines_only(path: str | os.PathLike, cls: type) -> None:
+    """ValueError, with the command that helps, for tables of another kind than JSON lines."""
+    name = str(path)
+    kind = "on the Hub" if name.startswith("hf:") else "parquet" if name.endswith(".parquet") else ""
+    kind = kind or ("compressed" if name.endswith(".gz") else "")
+    if not kind and name.endswith(".json") and pathlib.Path(path).is_file():
+        with open(path, "rb") as file:
+            kind = "a JSON array" if file.read(256).lstrip()[:1] == b"[" else ""
+    if kind:
+        raise ValueError(f"{name} is {kind}; expected JSON lines of {cls.__name__}, which `libra dataset --workdir=DIR "
+                         f"--config.record={cls.__name__} --config.inputs={name}` makes of it")
 
 
 def _fail(message: str):

@@ -170,3 +170,14 @@ def test_a_ranking_example_that_cannot_be_is_set_aside(tmp_path, change, message
     rejected = []
     assert list(records.read(tmp_path / "some.jsonl", RankingExample, rejected=rejected)) == [EVERY[-1]]
     assert len(rejected) == 1 and ":2: " in rejected[0] and message in rejected[0]
+
+
+@pytest.mark.parametrize("name, kind", [
+    ("hf://datasets/o/n", "on the Hub"), ("t.parquet", "parquet"), ("t.jsonl.gz", "compressed"),
+    ("t.json", "a JSON array")])
+def test_tables_of_another_kind_are_told_what_makes_lines_of_them(tmp_path, monkeypatch, name, kind):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "t.json").write_text(' [{"id": "1"}]')
+    with pytest.raises(ValueError) as error:
+        list(records.read(name, records.Problem))
+    assert f"{name} is {kind}; expected JSON lines of Problem, which `libra dataset" in str(error.value)

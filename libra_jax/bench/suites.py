@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import collections
-import json
+import contextlib
 import os
 import pathlib
 from collections.abc import Callable, Iterator
-from typing import IO
 
 from libra_jax import records
 from libra_jax.bench import published
@@ -51,26 +50,10 @@ def load(name: str, path: str | os.PathLike, *, rejected: list[str] | None = Non
 def _examples(layout: Layout, path: pathlib.Path, rejected: list[str] | None,
               aside: str | os.PathLike | None) -> Iterator[JudgingExample]:
     """Rows that do not fit are set aside like broken lines of records."""
-    sink: IO[str] | None = None
-
-    def misfit(file: pathlib.Path, row: published.Row, error: ValueError) -> None:
-        nonlocal sink
-        where = f"{file}:{row.number}: {error}"
-        if rejected is None:
-            raise type(error)(where) from None
-        rejected.append(where)
-        if aside:
-            sink = sink or pathlib.Path(aside).open("w", encoding="utf-8")
-            note = {"file": str(file), "line": row.number, "error": str(error), "text": row.text}
-            sink.write(json.dumps(note) + "\n")
-
-    try:
+    with contextlib.closing(published.Aside(rejected, aside)) as misfits:
         for file in published.files(path):
             named = {layout.file_column: published.stem(file)} if layout.file_column and path.is_dir() else {}
-            yield from _of_file(layout, file, named, misfit)
-    finally:
-        if sink:
-            sink.close()
+            yield from _of_file(layout, file, named, misfits.add)
 
 
 def _of_file(layout: Layout, file: pathlib.Path, named: dict[str, str],

@@ -10,6 +10,8 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import hashlib
+import json
+import pathlib
 import re
 import string
 from collections.abc import Sequence
@@ -161,10 +163,17 @@ TEMPLATES = {
 
 
 def load_template(name: str) -> Template:
-    """The template of that name, or TEMPLATE of a .py file of that path, which is run: your own trusted code.
+    """The template of that name; or of a file: TEMPLATE of a .py, which is run (your own trusted code), or "prompt" of
+    the libra.json that lies beside exported weights, which is data.
 
     ValueError naming the nearest template, or saying what is wrong with the file.
     """
+    if name.endswith(".json"):
+        try:
+            return Template(**json.loads(pathlib.Path(name).read_text(encoding="utf-8"))["prompt"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"--config.template={name}: no prompt in it ({error}); expected the libra.json of an "
+                             "export") from None
     if name.endswith(".py"):
         template = getattr(configs.execute(name, "--config.template"), "TEMPLATE", None)
         if not isinstance(template, Template):
@@ -174,7 +183,7 @@ def load_template(name: str) -> Template:
     if name not in TEMPLATES:
         near = difflib.get_close_matches(name, TEMPLATES, 1, 0)
         raise ValueError(f"no template {name!r}; the nearest is {near[0]!r} of {', '.join(TEMPLATES)}; a file's name "
-                         "ends in .py")
+                         "ends in .py or .json")
     return TEMPLATES[name]
 
 

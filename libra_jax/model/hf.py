@@ -13,7 +13,8 @@ import math
 import os
 import pathlib
 import shutil
-from collections.abc import Iterable
+import types
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import jax
@@ -30,6 +31,7 @@ from libra_jax.model.transformer import Params
 CARRIED_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json",
                  "added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja", "chat_template.json",
                  "generation_config.json")
+NOTE = "libra.json"  # what is known of an export (model/card.py)
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 _PIECE = 2**20  # elements that convert holds at a time
 
@@ -117,12 +119,13 @@ def load(path: str | os.PathLike, *, dtype: Any = np.float32, mesh: jax.sharding
 
 def save(path: str | os.PathLike, config: ModelConfig, params: Params, *, dtype: Any = np.float32,
          max_shard_bytes: int = 5_000_000_000, tokenizer_from: str | os.PathLike | None = None,
-         block_bytes: int = transfer.BLOCK_BYTES) -> None:
+         files: Mapping[str, str] = types.MappingProxyType({}), block_bytes: int = transfer.BLOCK_BYTES) -> None:
     """Writes config.json, safetensors in `dtype` (one file, or several and an index above `max_shard_bytes`).
 
-    Tokenizer files and generation_config.json are copied from the folder `tokenizer_from`. config.json is written last,
-    so that a folder which has one is whole. In a run of several processes all must call it; the first one writes, and
-    all return when it has. Memory as in `load`. OSError when the disk is full, ValueError for a tree that does not fit.
+    Tokenizer files and generation_config.json are copied from the folder `tokenizer_from`; `files` (name -> text) are
+    written over them. config.json is written last, so that a folder which has one is whole. In a run of several
+    processes all must call it; the first one writes, and all return when it has. Memory as in `load`. OSError when the
+    disk is full, ValueError for a tree that does not fit.
     """
     path, dtype = pathlib.Path(path), _writable(dtype)
     transformer.bind(config, params)  # a tree that does not fit fails here, before anything is written
@@ -141,7 +144,7 @@ def save(path: str | os.PathLike, config: ModelConfig, params: Params, *, dtype:
                     if out:
                         out.write(item.name, unit * layout.unit, units)
     if lead:
-        _finish(path, config, shards, dtype, tokenizer_from)
+        _finish(path, config, shards, dtype, tokenizer_from, files)
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(f"saved {path}")
 
@@ -172,7 +175,8 @@ def convert(source: str | os.PathLike, target: str | os.PathLike, *, dtype: Any,
                         piece = files.read(tensor, start, min(_PIECE, size - start))
                         out.write(item.name, start, _rounded(piece, dtype, tensor))
     has_tokenizer = any((source / name).is_file() for name in _TOKENIZERS)
-    _finish(target, config, shards, dtype, source if has_tokenizer else None)
+    beside = {name: (source / name).read_text(encoding="utf-8") for name in (NOTE,) if (source / name).is_file()}
+    _finish(target, config, shards, dtype, source if has_tokenizer else None, beside)
     return len(shards) - kept, kept
 
 
@@ -244,7 +248,8 @@ def _is_written(file: pathlib.Path, shard: list[_Item], dtype: np.dtype) -> bool
 
 
 def _finish(path: pathlib.Path, config: ModelConfig, shards: dict[str, list[_Item]], dtype: np.dtype,
-            tokenizer_from: str | os.PathLike | None) -> None:
+            tokenizer_from: str | os.PathLike | None,
+            files: Mapping[str, str] = types.MappingProxyType({})) -> None:
     """Writes what is beside the weights, config.json last."""
     if len(shards) > 1:
         total = sum(math.prod(item.shape) for shard in shards.values() for item in shard) * dtype.itemsize
@@ -252,6 +257,8 @@ def _finish(path: pathlib.Path, config: ModelConfig, shards: dict[str, list[_Ite
         records.write_json(path / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
     if tokenizer_from is not None:
         copy_tokenizer(tokenizer_from, path)
+    for name, text in files.items():
+        records.write_text(path / name, text)
     records.write_json(path / "config.json", {**configs.to_hf(config), "torch_dtype": dtype.name})
 
 

@@ -24,7 +24,7 @@ FOLDER = pathlib.Path(__file__).parent
 # What stages are for; one that is in no group is listed with the others.
 GROUPS = {
     "see it work": ("demo", "paper"),
-    "from problems to judging sets": ("rollout", "verify", "curate"),
+    "from problems to judging sets": ("dataset", "rollout", "verify", "curate"),
     "judge, and measure judges": ("judge", "bench", "compare", "audit"),
     "train a judge": ("reject", "sft", "rl", "rounds"),
     "use a judge": ("serve", "best_of", "downstream", "dpo", "improve"),

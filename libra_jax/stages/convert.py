@@ -5,7 +5,11 @@
 It goes from file to file and holds a few megabytes, whatever the size of the model. The checkpoint is checked before
 anything is written: a file that is cut off, a tensor that is missing, unknown or of another shape than config.json
 says ends the job with its name. A killed job, started again, keeps the files that are whole and ends in the same
-bytes. Tokenizer files are copied along.
+bytes. Tokenizer files are copied along, and of an export of this package libra.json. Its model card is made again, with
+the figures of a bench:
+
+    libra convert --workdir=DIR --config.checkpoint=runs/rl/export --config.report=runs/bench/report.json \
+        --config.judge=rl --config.base_model=Qwen/Qwen3-1.7B --config.license=apache-2.0
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ from typing import Annotated, Literal
 from libra_jax import config as configs
 from libra_jax import runs
 from libra_jax.command import entry
-from libra_jax.model import hf, transformer
+from libra_jax.model import card, hf, transformer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,11 +30,17 @@ class Config:
     checkpoint: the folder to read, in Hugging Face format.
     dtype: of the weights that are written.
     max_shard_bytes: a larger model is written as several files.
+    report, judge: a report.json of `libra bench` and a judge's name in it, whose figures the model card shows.
+    base_model, license: what the card's YAML says: OWNER/NAME on the Hub, and a licence's name there.
     """
 
     checkpoint: Annotated[str, configs.Checkpoint(tokenizer=False)] = ""
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
     max_shard_bytes: int = 5_000_000_000
+    report: str = ""
+    judge: str = ""
+    base_model: str = ""
+    license: str = ""
 
 
 def check(config: Config) -> None:
@@ -50,11 +60,20 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
     if target.resolve() == source.resolve():
         raise ValueError(f"--config.checkpoint={source} is where the result goes; give another --workdir")
     model = hf.check(source)
+    carded = (source / card.NOTE).is_file()
+    if not carded and (config.report or config.base_model or config.license):
+        raise ValueError(f"{source}: no {card.NOTE}, so there is nothing to make a model card of; it comes with "
+                         "exports of libra_jax; leave out --config.report, .base_model and .license")
+    if config.report:
+        card.figures(pathlib.Path(config.report), config.judge)  # before anything is written
     note = workdir / "checkpoint.config.json"
     if not note.exists() and any(target.glob("*.safetensors")):
         raise ValueError(f"{target}: holds weights that this stage did not write; give another --workdir")
-    runs.claim(note, config, inputs=["checkpoint"])
+    said = {name: "" for name in ("report", "judge", "base_model", "license")}  # of the card, which is made anew
+    runs.claim(note, dataclasses.replace(config, **said), inputs=["checkpoint"])
     written, kept = hf.convert(source, target, dtype=config.dtype, max_shard_bytes=config.max_shard_bytes)
+    if carded:
+        card.rewrite(target, config.report, config.judge, licence=config.license, base_model=config.base_model)
     files = sorted(file.name for file in target.glob("model*.safetensors"))
     count = transformer.num_parameters(model)
     has_tokenizer = any((target / name).is_file() for name in hf.CARRIED_FILES)

@@ -22,7 +22,7 @@ from libra_jax.command import entry, lengths
 from libra_jax.data import tasks
 from libra_jax.judging.prompt import load_template
 from libra_jax.learning import looks
-from libra_jax.model import transformer
+from libra_jax.model import card, transformer
 from libra_jax.model.config import ModelConfig
 from libra_jax.objectives import dpo
 from libra_jax.parallel import mesh as meshes
@@ -121,7 +121,8 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
 
     watch = look if held_out or config.watch.every else None
     last = training.fit(config, objective(config), batch_at, "dpo", workdir, inputs=("checkpoint", "pairs", "held_out"),
-                        prepare=prepare, watch=watch, watch_every=config.watch.every)
+                        prepare=prepare, watch=watch, watch_every=config.watch.every,
+                        about=card.Card(kind="policy", template=template, data={"pairs": len(fitting)}))
     if watch:
         looks.draw(workdir, metrics.read(workdir / "metrics.jsonl"))
     summary = {"pairs": len(fitting), "too_long": len(given) - len(fitting), "broken_lines": broken, **last,

@@ -35,7 +35,7 @@ from libra_jax.judges.graders import Grader, Solution
 from libra_jax.judges.model import stable_id
 from libra_jax.judging.prompt import load_template
 from libra_jax.learning import mixture, seen
-from libra_jax.model import hf, lora
+from libra_jax.model import card, hf, lora
 from libra_jax.records import Problem
 from libra_jax.sampling import engine
 from libra_jax.sampling.engine import SamplingConfig
@@ -144,7 +144,9 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
         watch = watching(config, held_out, asked(held_out), words, judging or by_rules(config.reward, apart),
                          by_rules("verifier", apart), workdir / "best") if held_out else None
         last = rl.train(config.rl, [prompts[place] for place in fitting], words.stop_ids, reward, workdir,
-                        label="improve", watch=watch, watch_every=config.watch.every)
+                        label="improve", watch=watch, watch_every=config.watch.every,
+                        about=card.Card(kind="policy", template=template, data={"problems": len(fitting)},
+                                        temperature=config.rl.sampling.temperature))
     summary = {"problems": len(problems), "too_long": len(problems) - len(fitting), "broken_lines": broken + more}
     if held_out:
         known = {problem.question for problem in problems}

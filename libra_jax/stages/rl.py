@@ -28,7 +28,7 @@ from libra_jax.judging.prompt import load_template
 from libra_jax.learning import groups, looks, mixture, seen, thoughts
 from libra_jax.learning.config import Config as Config
 from libra_jax.learning.config import GrpoConfig as GrpoConfig
-from libra_jax.model import hf, transformer
+from libra_jax.model import card, hf, transformer
 from libra_jax.model.config import ModelConfig
 from libra_jax.objectives import grpo
 from libra_jax.records import JudgingExample
@@ -70,7 +70,9 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
         watch = looks.watch(config.watch, config.sampling, held_out, reader, workdir)
         last = train_mixture(config, mixed, words.stop_ids, workdir, watch=watch, watch_every=config.watch.every,
                              inputs=("checkpoint", "examples", "judgements", "ranking", "problems", "held_out"),
-                             show=thoughts.show(config, mixed.judged, reader, workdir))
+                             show=thoughts.show(config, mixed.judged, reader, workdir),
+                             about=card.Card(kind="judge", template=template, temperature=config.sampling.temperature,
+                                             data={kind.name: kind.num_examples for kind in mixed.kinds}))
     if watch:
         looks.draw(workdir, metrics.read(workdir / "metrics.jsonl"))
     named = {"judging": "examples"}
@@ -85,8 +87,8 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
 
 def train(config: Config, prompts: Sequence[Sequence[int]], stop_ids: Sequence[int], reward: mixture.Reward,
           workdir: pathlib.Path, *, inputs: Sequence[str] = ("checkpoint",), label: str = "rl",
-          watch: seen.Watch | None = None, watch_every: int = 0, show: groups.Show | None = None
-          ) -> dict[str, Any]:
+          watch: seen.Watch | None = None, watch_every: int = 0, show: groups.Show | None = None,
+          about: card.Card | None = None) -> dict[str, Any]:
     """GRPO of `config.checkpoint` on prompts of token ids under `reward`, to which the length term is added.
 
     The files and the template of `config` are not looked at. `reward` must be a function of its arguments alone, or a
@@ -98,16 +100,17 @@ def train(config: Config, prompts: Sequence[Sequence[int]], stop_ids: Sequence[i
     `watch_every` steps (0: never between) and after the last, and returns metrics that stand in the row of that step.
     Like `reward` it must be a function of its arguments alone. It raises watching.Enough(reason, metrics) to end the
     run there: the last parameters are exported, and `stopped` in what is returned says after which step and why.
-    `show` is given the groups that train each step.
+    `show` is given the groups that train each step. `about` makes a model card (train/run.py).
     """
     one = mixture.Mixture(kinds=[mixture.Kind(name=label, prompts=prompts, reward=reward)])
     return train_mixture(config, one, stop_ids, workdir, inputs=inputs, label=label, watch=watch,
-                         watch_every=watch_every, show=show)
+                         watch_every=watch_every, show=show, about=about)
 
 
 def train_mixture(config: Config, kinds: mixture.Mixture, stop_ids: Sequence[int], workdir: pathlib.Path, *,
                   inputs: Sequence[str] = ("checkpoint",), label: str = "rl", watch: seen.Watch | None = None,
-                  watch_every: int = 0, show: groups.Show | None = None) -> dict[str, Any]:
+                  watch_every: int = 0, show: groups.Show | None = None, about: card.Card | None = None
+                  ) -> dict[str, Any]:
     """As `train`, on prompts of one or several kinds."""
     train_devices, sampling_devices = devices(config, jax.devices())
     if not kinds.prompts:
@@ -117,7 +120,7 @@ def train_mixture(config: Config, kinds: mixture.Mixture, stop_ids: Sequence[int
     with contextlib.closing(groups.Drawer(config, kinds, stop_ids, score, sampling_devices, show)) as drawer:
         return training.fit(config, objective(config), drawer.batch_at, label, workdir, inputs=inputs,
                             prepare=drawer.prepare, updates=config.updates, devices=train_devices,
-                            watch_every=watch_every, watch=None if watch is None else
+                            watch_every=watch_every, about=about, watch=None if watch is None else
                             lambda step, params, rows: watch(drawer.seen(step, params, rows)))
 
 

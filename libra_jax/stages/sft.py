@@ -33,7 +33,7 @@ from libra_jax.data import judgements, packing, solutions, tasks
 from libra_jax.judges.model import ModelJudge, ModelJudgeConfig
 from libra_jax.judging.prompt import Template, load_template
 from libra_jax.learning import looks, seen
-from libra_jax.model import hf, transformer
+from libra_jax.model import card, hf, transformer
 from libra_jax.model.config import ModelConfig
 from libra_jax.objectives import sft
 from libra_jax.parallel import mesh as meshes
@@ -135,7 +135,11 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
     with contextlib.closing(feed):
         last = training.fit(config, objective(config), batch_at, "sft", workdir,
                             inputs=("checkpoint", "examples", "kept", "problems", "solutions", "held_out"), watch=watch,
-                            watch_every=config.watch.every, prepare=prepare)
+                            watch_every=config.watch.every, prepare=prepare,
+                            about=card.Card(kind="judge", template=template, temperature=config.sampling.temperature,
+                                            top_p=config.sampling.top_p, top_k=config.sampling.top_k,
+                                            data={"judgements": len(judged), "solutions": len(solving),
+                                                  "problems": len({example.problem_id for example, _ in pairs})}))
     if watch:
         looks.draw(workdir, metrics.read(workdir / "metrics.jsonl"))
     summary = {"judgements": len(judged), "too_long": len(pairs) - len(judged),

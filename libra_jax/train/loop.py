@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import jax
 import numpy as np
 
-from libra_jax.train import checkpoint, metrics, preemption, watching
+from libra_jax.train import checkpoint, metrics, preemption, tracking, watching
 from libra_jax.train import step as steps
 from libra_jax.train.state import TrainState
 
@@ -19,7 +19,8 @@ from libra_jax.train.state import TrainState
 def fit(state: TrainState, step: Callable, batch_at: Callable[[int, Any], dict], num_steps: int, *, label: str,
         workdir: pathlib.Path, mesh: jax.sharding.Mesh, save_every: int = 0, updates: int = 1,
         max_skipped: int = 3, watch: watching.Watch | None = None, watch_every: int = 0,
-        learning_rate: Callable[[int], float] | None = None) -> TrainState:
+        learning_rate: Callable[[int], float] | None = None,
+        track: Callable[[Callable[[str], None]], tracking.Tracker] | None = None) -> TrainState:
     """Runs until `num_steps` batches are done, from the newest whole checkpoint in `workdir`/checkpoints if any.
 
     `batch_at(n, params)` gives the host batch number n (from 0) as a pure function of n and, for RL, of the parameters
@@ -30,7 +31,7 @@ def fit(state: TrainState, step: Callable, batch_at: Callable[[int, Any], dict],
     and goes on when it is started again.
     `watch` (train/watching.py) measures the parameters before the first step, after every `watch_every` steps and after
     the last; its metrics stand in the row of that step. When it raises watching.Enough the run is saved and ends there.
-    `learning_rate(step)`, for TensorBoard, is that of the last update of a step.
+    `learning_rate(step)`, for TensorBoard, is that of the last update of a step. `track` as in metrics.Writer.
     ValueError when `max_skipped` steps in a row had a loss or gradient that is not finite: the last such batch of each
     host is left in `workdir`/skipped. OSError when a checkpoint cannot be written.
     """
@@ -47,7 +48,7 @@ def fit(state: TrainState, step: Callable, batch_at: Callable[[int, Any], dict],
         if jax.process_index() == 0:
             writer = stack.enter_context(contextlib.closing(
                 metrics.Writer(workdir, label=label, first_step=first, num_steps=num_steps,
-                               learning_rate=learning_rate)))
+                               learning_rate=learning_rate, track=track)))
 
         def stop(done: int) -> NoReturn:
             saver.save(done, state, now=True)

@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from libra_jax import records
-from libra_jax.train import board, progress
+from libra_jax.train import board as boards
+from libra_jax.train import progress, tracking
 
 UNSEEN = "unseen"  # in the row of a step at which a watch has not looked yet (train/watching.py)
 
@@ -24,12 +25,14 @@ def row(step: int, metrics: Mapping[str, float]) -> dict[str, float]:
 class Writer:
     """Writes `folder`/metrics.jsonl and TensorBoard events; lines of steps that a resumed run does again are cut.
 
+    `track`, given what says a line to people, makes what else is told of every step (train/tracking.py).
     `rows` are those that were there and stay. `learning_rate` (step) and the tokens a second go to TensorBoard alone:
     metrics.jsonl holds what is the same in every run.
     """
 
     def __init__(self, folder: pathlib.Path, *, label: str, first_step: int, num_steps: int, every: float = 5.0,
-                 learning_rate: Callable[[int], float] | None = None):
+                 learning_rate: Callable[[int], float] | None = None,
+                 track: Callable[[Callable[[str], None]], tracking.Tracker] | None = None):
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "metrics.jsonl"
         old = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
@@ -37,8 +40,9 @@ class Writer:
         self.rows = [row for row in _rows(old) if first_step and row["step"] <= first_step]
         records.write_text(path, "".join(line + "\n" for line in old[:len(self.rows)]))
         self._path, self._lines = path, path.open("a", encoding="utf-8")
-        self._board = board.Board(folder / "tensorboard", first=first_step and first_step + 1)
+        self._board = boards.Board(folder / "tensorboard", first=first_step and first_step + 1)
         self._line = progress.Line(label, first=first_step, total=num_steps, every=every)
+        self._boards = [self._board, *([track(self._line.say)] if track else [])]
         self._learning_rate, self._mark = learning_rate, time.monotonic()
 
     def write(self, row: Mapping[str, float], *, num_tokens: float | None = None, keep: bool = False) -> None:
@@ -55,7 +59,8 @@ class Writer:
         also = {} if rate is None else {"tokens_per_second": rate}
         if self._learning_rate and step:
             also["learning_rate"] = self._learning_rate(step)
-        self._board.write(step, values | also)
+        for board in self._boards:
+            board.write(step, values | also)
         if keep:
             os.fsync(self._lines.fileno())
             self._board.flush()
@@ -73,7 +78,8 @@ class Writer:
         records.write_text(self._path, "".join([*lines[:-1], _line(row)]))
         self._lines = self._path.open("a", encoding="utf-8")
         step = int(row["step"])
-        self._board.write(step, measured)
+        for board in self._boards:
+            board.write(step, measured)
         self._board.flush()
         self._line.watched(step, measured)
         self._mark = time.monotonic()
@@ -86,7 +92,8 @@ class Writer:
         """Flushes and closes both files."""
         self._line.close()
         self._lines.close()
-        self._board.close()
+        for board in self._boards:
+            board.close()
 
 
 def read(path: pathlib.Path) -> list[dict]:

@@ -14,12 +14,13 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from libra_jax import runs
-from libra_jax.model import hf, lora, peft, transformer
+from libra_jax.model import card, hf, lora, peft, transformer
 from libra_jax.model.attention import LANES
 from libra_jax.model.config import ModelConfig, Remat
 from libra_jax.model.lora import LoraConfig
 from libra_jax.parallel import mesh as meshes
-from libra_jax.train import loop, watching
+from libra_jax.text import tokenizer as tokenizers
+from libra_jax.train import loop, tracking, watching
 from libra_jax.train import optimizer as optimizers
 from libra_jax.train import state as states
 from libra_jax.train import step as steps
@@ -46,6 +47,7 @@ class TrainConfig:
       lora: with a rank above 0 adapters alone are trained and saved, and the export is merged (docs/lora.md).
       mesh: over which devices the training is spread.
       optimizer: AdamW and its schedule.
+      wandb: with a project, numbers go to Weights & Biases, too.
     """
 
     num_steps: int = 100
@@ -58,6 +60,7 @@ class TrainConfig:
     logit_chunk: int = 0
     seed: int = 0
     lora: LoraConfig = LoraConfig()
+    wandb: tracking.WandbConfig = tracking.WandbConfig()
     mesh: meshes.MeshConfig = meshes.MeshConfig()
     optimizer: optimizers.OptimizerConfig = optimizers.OptimizerConfig()
 
@@ -65,8 +68,8 @@ class TrainConfig:
 def fit(config: Any, loss_fn: Callable[[ModelConfig], steps.LossFn], batch_at: Callable[[int, Any], dict], label: str,
         workdir: pathlib.Path, *, inputs: Sequence[str], updates: int = 1,
         prepare: Callable[[ModelConfig, Any, jax.sharding.Mesh], None] | None = None,
-        devices: Sequence[jax.Device] | None = None, watch: watching.Watch | None = None, watch_every: int = 0
-        ) -> dict[str, Any]:
+        devices: Sequence[jax.Device] | None = None, watch: watching.Watch | None = None, watch_every: int = 0,
+        about: card.Card | None = None) -> dict[str, Any]:
     """Loads `config.checkpoint`, trains it as `config.train` says and exports it; shared by the stages that train.
 
     `loss_fn(model_config)` is the loss of a step, `batch_at` as in train/loop.py, `updates` optimizer steps are made
@@ -74,13 +77,16 @@ def fit(config: Any, loss_fn: Callable[[ModelConfig], steps.LossFn], batch_at: C
     with the parameters as loaded (of a LoRA run, as they stay). `watch` and `watch_every` as in train/loop.py; where
     the watch ends the run, its last parameters are exported, and `stopped` beside the metrics says after which step and
     why.
+    With `about` the export has its chat template, sampling defaults, judging prompt and a model card (model/card.py).
     A finished run (its export is whole) is not done again. `inputs` names the fields of `config` that are paths;
     ValueError when an earlier run in `workdir` had another config or other inputs. What a signal, a full disk or a loss
     that is not finite do: train/loop.py. Returns the last row of metrics.
     """
     how, export = config.train, workdir / "export"
+    tracking.check(how.wandb)
+    unwatched = dataclasses.replace(config, train=dataclasses.replace(how, wandb=tracking.WandbConfig()))
     begun = any((workdir / name).exists() for name in ("export", "checkpoints", "metrics.jsonl"))
-    runs.claim(workdir / "export.config.json", config, inputs=inputs, begun=begun)
+    runs.claim(workdir / "export.config.json", unwatched, inputs=inputs, begun=begun)  # who hears of it may change
     if not runs.from_first(lambda: b"whole" if (export / "config.json").exists() else b""):
         mesh = meshes.make(how.mesh, devices)
         model, params = hf.load(config.checkpoint, mesh=mesh)
@@ -101,6 +107,8 @@ def fit(config: Any, loss_fn: Callable[[ModelConfig], steps.LossFn], batch_at: C
             state = loop.fit(state, step, batch_at, how.num_steps, label=label, workdir=workdir, mesh=mesh,
                              save_every=how.save_every, updates=updates, max_skipped=how.max_skipped, watch=watch,
                              watch_every=watch_every,
+                             track=functools.partial(tracking.Tracker, how.wandb, workdir, dataclasses.asdict(config))
+                             if how.wandb.project else None,
                              learning_rate=lambda done: float(np.asarray(optimizers.schedule(
                                  how.optimizer, how.num_steps * updates)(done * updates - 1))))
         params = state.params
@@ -108,10 +116,19 @@ def fit(config: Any, loss_fn: Callable[[ModelConfig], steps.LossFn], batch_at: C
             peft.save(workdir / "adapter", model, params, how.lora, base=config.checkpoint)
             del step, batch_at, watch  # and with them the frozen parameters; exported are those of the file, in full
             params = _merged(hf.load(config.checkpoint, mesh=mesh)[1], params, how.lora)
-        hf.save(export, model, params, tokenizer_from=config.checkpoint)
+        hf.save(export, model, params, tokenizer_from=config.checkpoint,
+                files=_beside(config, about, label, workdir, inputs) if about else {})
     note = watching.stopped(workdir)
     stopped = {"stopped": f"after step {note['step']}/{how.num_steps}: {note['reason']}"} if note else {}
     return loop.last_metrics(workdir) | stopped
+
+
+def _beside(config: Any, about: card.Card, label: str, workdir: pathlib.Path, inputs: Sequence[str]) -> dict[str, str]:
+    """The files beside the weights; of the config what is no path, since a card is to be shown."""
+    told = {name: value for name, value in dataclasses.asdict(config).items()
+            if name not in (*inputs, "checkpoint", "template")}
+    return card.files(pathlib.Path(config.checkpoint), tokenizers.load(config.checkpoint), about, stage=label,
+                      config=told, metrics=loop.last_metrics(workdir))
 
 
 def objective(loss: steps.LossFn, adapters: LoraConfig) -> steps.LossFn:

@@ -79,6 +79,12 @@ def test_a_folder_gives_its_files_in_order_without_hidden_ones(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     assert published.files(tmp_path) == [tmp_path / "a.jsonl", tmp_path / "b/two.jsonl"]
+    assert published.files(tmp_path / "b/t*.jsonl") == published.files(tmp_path / "?") == [tmp_path / "b/two.jsonl"]
+    (tmp_path / "c*").mkdir()
+    (tmp_path / "c*/x.jsonl").touch()
+    assert published.files(tmp_path / "c*") == [tmp_path / "c*/x.jsonl"]  # what is there is no pattern
+    with pytest.raises(FileNotFoundError, match="no such file or folder"):
+        published.files(tmp_path / "b/x*.jsonl")
     with pytest.raises(ValueError, match=r"README\.md: expected a name that ends in one of \.parquet"):
         published.files(tmp_path / "README.md")
     (tmp_path / "empty").mkdir()
@@ -146,6 +152,10 @@ def test_a_dataset_is_downloaded_by_name_and_revision_and_read_again_without_a_n
         assert folder.name == COMMIT
         (file,) = published.files(folder)
         assert file == folder / "data/t.jsonl" and next(published.read(file, ["a"])).fields == {"a": 1}
+        for path in ("o/n@v1/data", "o/n@v1/data/t.jsonl", "o/n@v1/data/t*"):
+            found, said = resolve(f"hf://datasets/{path}", url, tmp_path / path.replace("*", ""))
+            assert found.endswith(path.partition("@v1")[2]), said
+            assert [file.name for file in published.files(pathlib.Path(found))] == ["t.jsonl"]
         assert "Revision Not Found" in resolve("hf://datasets/o/n@v2", url, tmp_path)[1]
     finally:
         server.shutdown()
@@ -158,7 +168,7 @@ def test_a_dataset_is_downloaded_by_name_and_revision_and_read_again_without_a_n
 
 def test_other_places_are_paths_and_a_wrong_one_on_the_hub_is_named(tmp_path):
     assert published.resolve(tmp_path) == tmp_path and published.resolve("a/b") == pathlib.Path("a/b")
-    for path in ("hf://o/n", "hf://datasets/o", "hf://datasets/o/n/file.jsonl", "hf://datasets/o/n@"):
+    for path in ("hf://o/n", "hf://datasets/o", "hf://datasets/o/n/../x", "hf://datasets/o/n@"):
         with pytest.raises(ValueError, match="expected hf://datasets/OWNER/NAME or"):
             published.resolve(path)
 

@@ -42,11 +42,12 @@ PARSED = {
     "downstream.md": "on published responses, and on a demo's files, for minutes",
     "mixture.md": "on your own files, and for half an hour", "lora.md": "on a demo's files",
     "sampling.md": "on a demo's files", "paper.md": "for hours; tests/stages/paper_test.py makes small tables",
+    "interchange.md": "on your own files; tests/stages/dataset_test.py and tests/model/card_test.py run the same",
     "plans.md": "for minutes, with the TPU's compiler", "tpu.md": "on a TPU", "reference.md": "with names for files",
     "command_line.md": "on your own files; tests/stages/dry_run_test.py runs every stage's",
 }
 FILES = [*sorted((ROOT / "configs").rglob("*.py")), *sorted((ROOT / "libra_jax/stages").glob("*.py"))]
-OTHERS = {"gcloud": ("tpu.md",), "xpk": ("tpu.md",), "export": ("plans.md",)}
+OTHERS = {"gcloud": ("tpu.md",), "xpk": ("tpu.md",), "export": ("plans.md",), "vllm": ("interchange.md",)}
 
 
 def check_stage(words):

@@ -23,7 +23,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 # Every program that a page may call; readme_test.py says how each is checked.
 PROGRAMS = ("libra", "launch/local.sh", "launch/pipeline.sh", "launch/paper.sh", "launch/tpu_vm.sh", "python", "pytest",
-            "pip", "export", "curl", "zensical", "gcloud", "xpk")
+            "pip", "export", "curl", "zensical", "gcloud", "xpk", "vllm")
 NEEDS = ("a TPU", "a GPU", "the network", "minutes", "your own files")
 
 _COMMENT = re.compile(r"<!-- (file|needs): ([^>]+?) -->|<!-- (numbers differ) -->")

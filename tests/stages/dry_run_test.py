@@ -20,6 +20,7 @@ COMMANDS = {
     "compare": "--config.examples=bench.jsonl --config.judgements=judgements.jsonl,runs/used",
     "convert": "--config.checkpoint=model",
     "curate": "--config.problems=problems.jsonl --config.rollouts=verified.jsonl",
+    "dataset": "--config.inputs=problems.jsonl",
     "demo": "",
     "downstream": "--config.problems=problems.jsonl --config.rollouts=rollouts.jsonl --config.by=majority",
     "dpo": f"{MODEL} --config.pairs=pairs.jsonl",
@@ -62,7 +63,7 @@ def test_a_dry_run_says_all_and_writes_nothing(stage, files, monkeypatch, capsys
     assert len(said.out.split("and write to")[1].split("\n")[1].split(", ")) >= 3  # something beside config and log
 
 
-@pytest.mark.parametrize("stage", ["audit", "bench", "best_of", "compare", "convert", "curate", "downstream", "judge",
+@pytest.mark.parametrize("stage", ["audit", "bench", "best_of", "compare", "convert", "curate", "dataset", "downstream", "judge",
                                    "verify"])
 def test_what_a_dry_run_says_is_written_is_what_the_run_writes(stage, files, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(files)
