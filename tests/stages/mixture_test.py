@@ -135,7 +135,8 @@ def test_rewards_by_hand(config, words, tmp_path):
 def test_what_is_trained_on_is_known_of_all_kinds_and_before_the_curriculum(config, words, tmp_path):
     every = {f"p{n}" for n in range(6)} | {f"q{n}" for n in range(5)}
     with loaded(config, words, tmp_path / "out") as mixed:
-        assert mixed.problem_ids == every and sorted(each.id for each in mixed.judged) == [f"e{n}" for n in range(6)]
+        assert mixed.problem_ids == every and all(kind.problem_ids for kind in mixed.kinds)
+        assert sorted(each.id for each in mixed.judged) == [f"e{n}" for n in range(6)]
     records.write(tmp_path / "judgements.jsonl", [
         Judgement(example_id=f"e{n}", judge="j", sample=sample, thought="", num_tokens=1,
                   verdict="correct" if sample or n % 2 == 0 else "incorrect") for n in range(6) for sample in range(2)])
