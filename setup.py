@@ -16,7 +16,8 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11,<3.13",
     packages=find_packages(include=["libra_jax", "libra_jax.*"]),
-    package_data={"libra_jax.bench": ["*.css", "*.js", "report.schema.json"],
+    package_data={"libra_jax": ["py.typed"],
+                  "libra_jax.bench": ["*.css", "*.js", "report.schema.json"],
                   "libra_jax.miniature": ["checkpoint/*"]},
     install_requires=[
         "absl-py>=2.1,<3",

@@ -10,15 +10,20 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import hashlib
+import json
+import os
+import pathlib
 import re
 import string
 from collections.abc import Sequence
 
 from libra_jax import config as configs
+from libra_jax import records
 from libra_jax.records import Control, Message
 
 LETTERS = string.ascii_uppercase  # the names of the responses of a ranking question
 FENCE = "~~~"
+TEMPLATE_FILE = "judge_template.json"  # in a checkpoint folder: what it was trained to judge by
 _SLOT = re.compile(r"\{(question|responses?|letters?|fence)\}")
 
 
@@ -176,6 +181,24 @@ def load_template(name: str) -> Template:
         raise ValueError(f"no template {name!r}; the nearest is {near[0]!r} of {', '.join(TEMPLATES)}; a file's name "
                          "ends in .py")
     return TEMPLATES[name]
+
+
+def template_of(folder: str | os.PathLike[str], name: str = "") -> Template:
+    """The template of a checkpoint: `name` as in `load_template`; without one what TEMPLATE_FILE of the folder says,
+    else "libra". ValueError where that file is not understood."""
+    file = pathlib.Path(folder) / TEMPLATE_FILE
+    if name or not file.is_file():
+        return load_template(name or "libra")
+    try:
+        return Template(**json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(f"{file}: no template ({error}); expected the fields of libra_jax.judging.prompt.Template; "
+                         "name a template instead, or delete the file") from None
+
+
+def save_template(folder: str | os.PathLike[str], template: Template) -> None:
+    """Writes a template into a checkpoint folder, from where `template_of` reads it."""
+    records.write_json(pathlib.Path(folder) / TEMPLATE_FILE, dataclasses.asdict(template))
 
 
 def fence(texts: Sequence[str]) -> str:

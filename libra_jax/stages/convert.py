@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+import shutil
 from typing import Literal
 
 from libra_jax import config as configs
 from libra_jax import runs
+from libra_jax.judging.prompt import TEMPLATE_FILE
 from libra_jax.model import hf, transformer
 
 
@@ -44,6 +46,8 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
     if not note.exists() and any(target.glob("*.safetensors")):
         raise ValueError(f"{target}: holds weights that this stage did not write; give another --workdir")
     runs.claim(note, config, inputs=["checkpoint"])
+    if (source / TEMPLATE_FILE).is_file():
+        shutil.copyfile(source / TEMPLATE_FILE, target / TEMPLATE_FILE)
     written, kept = hf.convert(source, target, dtype=config.dtype, max_shard_bytes=config.max_shard_bytes)
     files = sorted(file.name for file in target.glob("model*.safetensors"))
     count = transformer.num_parameters(model)

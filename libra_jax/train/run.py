@@ -14,6 +14,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from libra_jax import runs
+from libra_jax.judging import prompt
 from libra_jax.model import hf, lora, peft, transformer
 from libra_jax.model.attention import LANES
 from libra_jax.model.config import ModelConfig, Remat
@@ -60,7 +61,8 @@ def fit(config: Any, loss_fn: Callable[[ModelConfig], steps.LossFn], batch_at: C
         prepare: Callable[[ModelConfig, Any, jax.sharding.Mesh], None] | None = None,
         devices: Sequence[jax.Device] | None = None, watch: watching.Watch | None = None, watch_every: int = 0
         ) -> dict[str, Any]:
-    """Loads `config.checkpoint`, trains it as `config.train` says and exports it; shared by the stages that train.
+    """Loads `config.checkpoint`, trains it as `config.train` says and exports it, with `config.template` beside it;
+    shared by the stages that train.
 
     `loss_fn(model_config)` is the loss of a step, `batch_at` as in train/loop.py, `updates` optimizer steps are made
     for each batch, on `devices` (default: all). `prepare(model_config, params, mesh)` is called once before the loop,
@@ -100,6 +102,8 @@ def fit(config: Any, loss_fn: Callable[[ModelConfig], steps.LossFn], batch_at: C
             peft.save(workdir / "adapter", model, params, how.lora, base=config.checkpoint)
             del step, batch_at, watch  # and with them the frozen parameters; exported are those of the file, in full
             params = _merged(hf.load(config.checkpoint, mesh=mesh)[1], params, how.lora)
+        if runs.is_first():  # before config.json, which says that the export is whole
+            prompt.save_template(export, prompt.load_template(config.template))
         hf.save(export, model, params, tokenizer_from=config.checkpoint)
     note = watching.stopped(workdir)
     stopped = {"stopped": f"after step {note['step']}/{how.num_steps}: {note['reason']}"} if note else {}
