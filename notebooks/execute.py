@@ -40,7 +40,8 @@ def execute(path: pathlib.Path, *, scale: float | None = None, timeout: float = 
     changes |= {} if scale is None else {SCALE: str(scale)}
     with tempfile.TemporaryDirectory() as folder:
         client = NotebookClient(book, timeout=timeout, kernel_name="python3", resources={"metadata": {"path": folder}},
-                                record_timing=False, coalesce_streams=True)
+                                record_timing=False, coalesce_streams=True,
+                                extra_arguments=["--log-level=ERROR"])
         client.execute(env=os.environ | changes)
     for cell in book.cells:
         if cell.cell_type == "code":
