@@ -40,12 +40,16 @@ setup(
     extras_require={
         "data": DATA,
         "beam": BEAM,
+        "cuda": ["jax[cuda12]>=0.10,<0.11"],
         "tpu": ["jax[tpu]>=0.10,<0.11"],
         "dev": [
             *DATA,
             *BEAM,
             "jax[tpu]>=0.10,<0.11",  # its compiler: tests compile for TPUs on any machine
             "hypothesis>=6.100,<7",
+            "ipykernel>=6.29,<8",  # notebooks run in it
+            "nbclient>=0.10,<0.12",
+            "nbconvert>=7.16,<8",  # to look at them as pages
             "pytest>=8,<10",
             "pytest-xdist>=3.6,<4",
             "ruff>=0.9,<1",

@@ -125,7 +125,8 @@ def run_names(paths: Sequence[str]) -> list[str]:
     return ["-".join(each[-depth:]) for each in parts]
 
 
-def training_curves(label: str, rows: Sequence[dict], names: Sequence[str] = ()) -> dict[str, list[tuple[float, float]]]:
+def training_curves(label: str, rows: Sequence[dict], names: Sequence[str] = ()
+                    ) -> dict[str, list[tuple[float, float]]]:
     """The rows of a metrics.jsonl as curves for the report: "label/metric" -> [(step, value), ...].
 
     `names`: these metrics alone, in this order, as far as the rows have them; default: all.
