@@ -53,8 +53,9 @@ def execute(path: pathlib.Path, *, scale: float | None = None, timeout: float = 
 
 
 def digest(book: Any) -> str:
-    """A hash of the code of the cells, in their order."""
-    code = [cell.source for cell in book.cells if cell.cell_type == "code"]
+    """A hash of the code of the cells, in their order; blank lines and lines of comments do not count."""
+    code = [[line for line in cell.source.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+            for cell in book.cells if cell.cell_type == "code"]
     return hashlib.sha256(json.dumps(code).encode("utf-8")).hexdigest()
 
 

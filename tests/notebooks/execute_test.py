@@ -14,6 +14,7 @@ pytest.importorskip("ipykernel", reason='needs pip install "libra_jax[dev]"')
 ROOT = pathlib.Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SCALE = 0.05
+FLAGS = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 MOST = 300_000  # bytes of a notebook
 _spec = importlib.util.spec_from_file_location("execute", ROOT / "notebooks/execute.py")
 execute = importlib.util.module_from_spec(_spec)
@@ -41,8 +42,17 @@ def test_there_are_four():
                                                  "train_a_judge"]
 
 
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    """A folder of compiled programs that the notebooks share."""
+    return tmp_path_factory.mktemp("compiled")
+
+
 @every
-def test_a_notebook_runs_and_shows_what_is_kept(path):
+def test_a_notebook_runs_and_shows_what_is_kept(path, compiled, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", FLAGS)  # without the eight devices of the other tests
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(compiled))
+    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     kept = read(path)
     assert shape(execute.execute(path, scale=SCALE)) == shape(kept)
 
@@ -104,7 +114,7 @@ def test_what_a_notebook_points_to_is_there(path):
                 assert (ROOT / name).exists(), name
             for name in re.findall(r"`(\w+\.ipynb)`", cell.source):
                 assert (ROOT / "notebooks" / name).exists(), name
-            for stage in re.findall(r"`libra (\w+)`", cell.source):
+            for stage in re.findall(r"`libra ([a-z_]+)`", cell.source):
                 assert (ROOT / f"libra_jax/stages/{stage}.py").exists(), stage
 
 
@@ -119,6 +129,12 @@ def test_what_goes_to_stderr_is_not_kept_and_the_scale_is_given(tmp_path):
     done = execute.execute(path, scale=0.5)
     assert [[output.text for output in cell.outputs] for cell in done.cells] == [[], ["0.5\n"], ["[]\n"]]
     assert done.metadata.libra_jax.cells == execute.digest(done) != execute.digest(book_of("1"))
+
+
+def test_the_digest_is_of_code_and_of_its_order():
+    of = [execute.digest(book_of(*sources)) for sources in (
+        ["a = 1", "b = 2"], ["# why\na = 1\n", "b = 2"], ["b = 2", "a = 1"], ["a = 1", "b = 3"], ["a = 1\nb = 2"])]
+    assert of[0] == of[1] and len(set(of)) == 4
 
 
 def test_a_cell_that_fails_fails_the_run_and_leaves_the_file(tmp_path, monkeypatch):
