@@ -49,7 +49,6 @@ setup(
             "hypothesis>=6.100,<7",
             "ipykernel>=6.29,<8",  # notebooks run in it
             "nbclient>=0.10,<0.12",
-            "nbconvert>=7.16,<8",  # to look at them as pages
             "pytest>=8,<10",
             "pytest-xdist>=3.6,<4",
             "ruff>=0.9,<1",

@@ -22,7 +22,7 @@ import nbformat
 
 from libra_jax import records
 
-FOLDER = pathlib.Path(__file__).parent
+FOLDER = pathlib.Path(__file__).resolve().parent
 SCALE = "LIBRA_NOTEBOOK_SCALE"  # the variable that the notebooks read their size from
 STEM = "libra_jax"  # of the notebook's metadata
 
