@@ -6,6 +6,7 @@ from setuptools import find_packages, setup
 DATA = ["huggingface_hub>=2.4,<3", "pyarrow>=25,<27"]
 # Beam holds protobuf below 7, and sentencepiece 0.2.3 was generated for 7.
 BEAM = ["apache-beam>=2.77,<3", "sentencepiece<0.2.3"]
+DOCS = ["zensical>=0.0.73,<0.1"]  # builds docs/ to a site
 
 setup(
     name="libra_jax",
@@ -41,10 +42,12 @@ setup(
         "data": DATA,
         "beam": BEAM,
         "cuda": ["jax[cuda12]>=0.10,<0.11"],
+        "docs": DOCS,
         "tpu": ["jax[tpu]>=0.10,<0.11"],
         "dev": [
             *DATA,
             *BEAM,
+            *DOCS,
             "jax[tpu]>=0.10,<0.11",  # its compiler: tests compile for TPUs on any machine
             "hypothesis>=6.100,<7",
             "ipykernel>=6.29,<8",  # notebooks run in it
