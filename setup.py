@@ -69,6 +69,7 @@ setup(
     extras_require={
         "data": DATA,
         "beam": BEAM,
+        "cuda": ["jax[cuda12]>=0.10,<0.11"],
         "docs": DOCS,
         "wandb": ["wandb>=0.19,<1"],
         "tpu": ["jax[tpu]>=0.10,<0.11"],
@@ -79,6 +80,8 @@ setup(
             "jax[tpu]>=0.10,<0.11",  # its compiler: tests compile for TPUs on any machine
             "build>=1.2,<2",
             "hypothesis>=6.100,<7",
+            "ipykernel>=6.29,<8",  # notebooks run in it
+            "nbclient>=0.10,<0.12",
             "pre-commit>=4,<5",
             "pre-commit-hooks>=5,<7",
             "pyrefly>=1.4.1,<1.5",  # a minor version may find more

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
+import os
 import pathlib
 import re
 from collections.abc import Sequence
@@ -60,3 +61,14 @@ def curves(name: str, image: str) -> str:
     """A plot of plots.py, a data URI, with its name."""
     name = html.escape(name)
     return f'<figure class="curves"><figcaption>{name}</figcaption><img alt="{name}" src="{image}"></figure>'
+
+
+def framed(path: str | os.PathLike, *, height: int = 480) -> str:
+    """A page's file within another page, as of a notebook: a frame `height` pixels high that holds the whole of it.
+
+    The page's script runs (it filters), but as of a stranger: the sandbox keeps it and the page's texts from what
+    is around the frame.
+    """
+    text = pathlib.Path(path).read_text(encoding="utf-8")
+    return (f'<div><iframe sandbox="allow-scripts" width="100%" height="{height}" style="border: 1px solid #8a8a8a" '
+            f'srcdoc="{html.escape(text)}"></iframe></div>')

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from libra_jax.bench.best_of import Line
+    from libra_jax.bench.significance import Estimate
 
 _STYLE = {"svg.hashsalt": "libra_jax", "text.parse_math": False, "font.size": 9, "axes.spines.top": False,
           "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25, "lines.linewidth": 1.4,
@@ -27,24 +28,52 @@ _COLUMNS = 3
 
 def leaderboard(evaluations: Sequence[Evaluation]) -> str:
     """A dot with its interval for each judge's headline, first judge on top. Returns a data URI."""
+    return shares([(each.judge, each.metrics["mean_of_sources"]) for each in evaluations],
+                  "accuracy, mean of the sources (dashed: a coin on balanced examples)", dashed=0.5)
+
+
+def shares(estimates: Sequence[tuple[str, Estimate]], label: str, *, dashed: float | None = None) -> str:
+    """A dot from 0 to 1 with its interval for each named share, the first on top. Returns a data URI.
+
+    `label` says what they are shares of; `dashed` is what they are to be compared with.
+    """
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
-        for place, each in enumerate(evaluations):
-            estimate = each.metrics["mean_of_sources"]
+        for place, (_, estimate) in enumerate(estimates):
             if estimate.low is not None and estimate.high is not None:
                 axes.plot([estimate.low, estimate.high], [place, place], color=_COLOR, linewidth=2, alpha=0.6)
             value = _drawn(estimate)
             axes.plot([value], [place], "o", color=_COLOR, markersize=7)
             axes.annotate(f"{value:.3f}", (value, place), xytext=(0, 7), textcoords="offset points",
                           ha="center", fontsize=8)
-        axes.axvline(0.5, color="#999", linestyle="--", linewidth=0.8)
-        axes.set_yticks(range(len(evaluations)), labels=[each.judge[:40] for each in evaluations])
-        axes.set_ylim(len(evaluations) - 0.4, -0.6)
+        if dashed is not None:
+            axes.axvline(dashed, color="#999", linestyle="--", linewidth=0.8)
+        axes.set_yticks(range(len(estimates)), labels=[name[:40] for name, _ in estimates])
+        axes.set_ylim(len(estimates) - 0.4, -0.6)
         axes.set_xlim(0, 1.02)
-        axes.set_xlabel("accuracy, mean of the sources (dashed: a coin on balanced examples)")
+        axes.set_xlabel(label)
 
-    return _image(draw, (8, 1.1 + 0.5 * len(evaluations)))
+    return _image(draw, (8, 1.1 + 0.5 * len(estimates)))
+
+
+def lines(points_by_name: Mapping[str, Sequence[tuple[float, float]]], x: str, y: str) -> str:
+    """Named lines through points (x, y) in one plot, with the names of the axes. Returns a data URI."""
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        ends = [points[-1] for points in points_by_name.values()]
+        shown = [value for points in points_by_name.values() for _, value in points]
+        heights = _apart([end for _, end in ends], 0.06 * max(max(shown) - min(shown), 0.01))
+        for place, (name, points) in enumerate(points_by_name.items()):
+            color = _LINES[(place + 1) % len(_LINES)]
+            axes.plot(*zip(*points, strict=True), color=color, marker="o", markersize=4)
+            axes.annotate(name[:40], (max(end for end, _ in ends), heights[place]), xytext=(8, 0),
+                          textcoords="offset points", color=color, va="center", fontsize=8, annotation_clip=False)
+        axes.set_xlabel(x)
+        axes.set_ylabel(y)
+
+    return _image(draw, (7, 3.2))
 
 
 def best_of(sizes: Sequence[int], lines: Sequence[Line]) -> str:

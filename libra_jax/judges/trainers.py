@@ -16,7 +16,7 @@ import json
 import os
 import random
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from libra_jax.judges import wire
 
@@ -175,16 +175,17 @@ def from_url(url: str, *, votes: int = 1, token_env: str = "", question: str = "
     return Reward(scorer=server, question=question, unparsed=unparsed)
 
 
-def from_checkpoint(path: str | os.PathLike, *, votes: int = 1, template: str = "libra", question: str = "",
-                    unparsed: float | None = None, compute_dtype: Literal["float32", "bfloat16"] = "float32",
-                    **changes: Any) -> Reward:
-    """A reward by a checkpoint folder, loaded into this process; `changes` are fields of ModelJudgeConfig, such as
-    thinking=False, or sampling=SamplingConfig(...), whose num_samples `votes` replaces.
+def from_checkpoint(path: str | os.PathLike, *, votes: int = 1, template: str = "", question: str = "",
+                    unparsed: float | None = None, **how: Any) -> Reward:
+    """A reward by a checkpoint folder, loaded into this process on its first device; `how` goes to Judge.load
+    (judges/scoring.py), such as thinking=False, max_new_tokens=1024 or devices=jax.devices()[1:2].
     """
-    from libra_jax.judges import local
+    import jax
 
-    scorer = local.load(path, votes, template, compute_dtype, changes)
-    return Reward(scorer=scorer, question=question, unparsed=unparsed)
+    from libra_jax.judges.scoring import Judge
+
+    judge = Judge.load(path, votes=votes, template=template, **{"devices": jax.local_devices()[:1], **how})
+    return Reward(scorer=judge, question=question, unparsed=unparsed)
 
 
 def asked(prompt: Any) -> str | None:

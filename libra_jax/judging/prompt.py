@@ -11,16 +11,19 @@ import dataclasses
 import difflib
 import hashlib
 import json
+import os
 import pathlib
 import re
 import string
 from collections.abc import Sequence
 
 from libra_jax import config as configs
+from libra_jax import records
 from libra_jax.records import Control, Message
 
 LETTERS = string.ascii_uppercase  # the names of the responses of a ranking question
 FENCE = "~~~"
+NOTE = "libra.json"  # in a checkpoint folder: what is known of it (model/card.py), such as its "prompt"
 _SLOT = re.compile(r"\{(question|responses?|letters?|fence)\}")
 
 
@@ -171,7 +174,7 @@ def load_template(name: str) -> Template:
     if name.endswith(".json"):
         try:
             return Template(**json.loads(pathlib.Path(name).read_text(encoding="utf-8"))["prompt"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ValueError(f"--config.template={name}: no prompt in it ({error}); expected the libra.json of an "
                              "export") from None
     if name.endswith(".py"):
@@ -185,6 +188,20 @@ def load_template(name: str) -> Template:
         raise ValueError(f"no template {name!r}; the nearest is {near[0]!r} of {', '.join(TEMPLATES)}; a file's name "
                          "ends in .py or .json")
     return TEMPLATES[name]
+
+
+def template_of(folder: str | os.PathLike[str], name: str = "") -> Template:
+    """The template of a checkpoint: `name` as in `load_template`; without one the prompt of the folder's libra.json,
+    else "libra". ValueError where that file is not understood."""
+    file = pathlib.Path(folder) / NOTE
+    if name or not file.is_file():
+        return load_template(name or "libra")
+    return load_template(str(file))
+
+
+def save_template(folder: str | os.PathLike[str], template: Template) -> None:
+    """Writes a template into a checkpoint folder of which nothing else is known, from where `template_of` reads it."""
+    records.write_json(pathlib.Path(folder) / NOTE, {"prompt": dataclasses.asdict(template)})
 
 
 def fence(texts: Sequence[str]) -> str:

@@ -38,3 +38,10 @@ def score(judgements: Iterable[Judgement]) -> float | None:
     """The share of "correct" among the parsed verdicts of one example, in [0, 1]; None when none is parsed."""
     verdicts = [judgement.verdict for judgement in judgements if judgement.verdict != "unparsed"]
     return verdicts.count("correct") / len(verdicts) if verdicts else None
+
+
+def mean_score(judgements: Iterable[Judgement]) -> float | None:
+    """The mean of the scores that judgements have, else the share of "correct" as `score`; None for neither."""
+    judgements = list(judgements)
+    given = [judgement.score for judgement in judgements if judgement.score is not None]
+    return sum(given) / len(given) if given else score(judgements)

@@ -40,6 +40,11 @@ class Card:
     top_k: int = 0
 
 
+def known(folder: pathlib.Path) -> bool:
+    """Whether a model card can be made of what the folder's libra.json says."""
+    return "kind" in _json(folder / NOTE)
+
+
 def files(base: pathlib.Path, words: Tokenizer, card: Card, *, stage: str, config: Mapping[str, Any],
           metrics: Mapping[str, float]) -> dict[str, str]:
     """Name -> text of each file beside the weights of a model that `stage` trained from the folder `base`.
@@ -218,7 +223,7 @@ def figures(report: pathlib.Path, judge: str) -> list[tuple[str, str, str]]:
 def rewrite(folder: pathlib.Path, report: str, judge: str, *, licence: str = "", base_model: str = "") -> None:
     """Writes README.md in `folder` again, with a report's figures, a licence and a base model on the Hub, if given."""
     note = _json(folder / NOTE)
-    if not note:
+    if not known(folder):
         raise ValueError(f"{folder}: no {NOTE}, so nothing is known to make a model card of; it comes with exports of "
                          "libra_jax")
     rows = figures(pathlib.Path(report), judge) if report else ()

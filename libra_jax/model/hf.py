@@ -22,6 +22,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from libra_jax import records
+from libra_jax.judging.prompt import NOTE as NOTE
 from libra_jax.model import config as configs
 from libra_jax.model import safetensors_io, transfer, transformer
 from libra_jax.model.config import ModelConfig
@@ -31,7 +32,6 @@ from libra_jax.model.transformer import Params
 CARRIED_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json",
                  "added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja", "chat_template.json",
                  "generation_config.json")
-NOTE = "libra.json"  # what is known of an export (model/card.py)
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")
 _PIECE = 2**20  # elements that convert holds at a time
 

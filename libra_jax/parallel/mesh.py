@@ -45,10 +45,11 @@ def make(config: MeshConfig = MeshConfig(), devices: Sequence[jax.Device] | None
     return jax.sharding.Mesh(_arrange(sizes, devices, slices), AXES, axis_types=auto)
 
 
-def for_sampling(config: MeshConfig) -> jax.sharding.Mesh | None:
-    """As `make`, over all devices of all hosts; None for a single device, where nothing needs to be placed."""
-    mesh = make(config)
-    return None if mesh.size == 1 else mesh
+def for_sampling(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> jax.sharding.Mesh | None:
+    """As `make`, by default over all devices of all hosts; None for the default device alone, where nothing needs to
+    be placed."""
+    mesh = make(config, devices)
+    return None if mesh.size == 1 and mesh.devices.item() == jax.devices()[0] else mesh
 
 
 def shares(num_rows: int, mesh: jax.sharding.Mesh) -> tuple[list[np.ndarray], int]:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from libra_jax.judges.local import pair_example
 from libra_jax.judges.model import ModelJudge, stable_id
+from libra_jax.judges.scoring import pair_example
 from libra_jax.judging import reward
 from libra_jax.records import Judgement, JudgingExample
 from libra_jax.serving.chat import usage

@@ -143,14 +143,19 @@ def run_names(paths: Sequence[str]) -> list[str]:
     return ["-".join(each[-depth:]) for each in parts]
 
 
-def training_curves(label: str, rows: Sequence[dict]) -> dict[str, list[tuple[float, float]]]:
-    """The rows of a metrics.jsonl as curves for the report: "label/metric" -> [(step, value), ...]."""
+def training_curves(label: str, rows: Sequence[dict], names: Sequence[str] = ()
+                    ) -> dict[str, list[tuple[float, float]]]:
+    """The rows of a metrics.jsonl as curves for the report: "label/metric" -> [(step, value), ...].
+
+    `names`: these metrics alone, in this order, as far as the rows have them; default: all.
+    """
     curves: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
         for name, value in row.items():
             if name != "step":
                 curves.setdefault(f"{label}/{name.replace('/', ' ')}", []).append((row["step"], value))
-    return curves
+    wanted = [f"{label}/{name.replace('/', ' ')}" for name in names]
+    return {name: curves[name] for name in wanted if name in curves} if names else curves
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -60,9 +60,9 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
     if target.resolve() == source.resolve():
         raise ValueError(f"--config.checkpoint={source} is where the result goes; give another --workdir")
     model = hf.check(source)
-    carded = (source / card.NOTE).is_file()
+    carded = card.known(source)
     if not carded and (config.report or config.base_model or config.license):
-        raise ValueError(f"{source}: no {card.NOTE}, so there is nothing to make a model card of; it comes with "
+        raise ValueError(f"{source}: its {card.NOTE} has nothing to make a model card of, or is missing; it comes with "
                          "exports of libra_jax; leave out --config.report, .base_model and .license")
     if config.report:
         card.figures(pathlib.Path(config.report), config.judge)  # before anything is written

@@ -74,10 +74,10 @@ def check(config: Config) -> None:
 
 
 def look(config: Config) -> list[str]:
-    """For --dry_run: the files of each input; those on the Hub are not asked for. ValueError for what is none."""
+    """For --dry_run: how many files each input is; the Hub is not asked. ValueError for what is none."""
     found = []
     for split, path in named(config.inputs).items():
-        there = "on the Hub, not looked at" if path.startswith("hf://") else f"{len(tuple(published.files(path)))} files"
+        there = "not looked at" if path.startswith("hf://") else f"{len(tuple(published.files(path)))} files"
         found.append(f"{split}: {path}: {there}")
     return found
 

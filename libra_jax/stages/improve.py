@@ -33,7 +33,7 @@ from libra_jax.command import entry, lengths
 from libra_jax.judges import graders
 from libra_jax.judges.graders import Grader, Solution
 from libra_jax.judges.model import stable_id
-from libra_jax.judging.prompt import load_template
+from libra_jax.judging.prompt import load_template, save_template
 from libra_jax.learning import mixture, seen
 from libra_jax.model import card, hf, lora
 from libra_jax.records import Problem
@@ -217,6 +217,8 @@ def watching(config: Config, problems: Sequence[Problem], prompts: Sequence[Sequ
                  if "held_out_reward" in row]
         if config.watch.keep_best and all(looks[-1][1] > accuracy for _, accuracy in looks[:-1]):
             with jax.set_mesh(None):  # out of the trainer's mesh, since files take one device's part at a time
+                if runs.is_first():
+                    save_template(best, load_template(config.rl.template))
                 hf.save(best, seen.model, lora.merge(seen.params), tokenizer_from=config.rl.checkpoint)
         if reason := divergence.found(looks, config.watch.divergence):
             raise Enough(reason, measured)

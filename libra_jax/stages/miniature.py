@@ -170,6 +170,7 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
             left = (time.monotonic() - start) / number * (config.num_steps - number)
             print(f"miniature: step {number}/{config.num_steps}, loss {float(value):.4f}, {left:.0f} s left",
                   file=sys.stderr, flush=True)
+    prompt.save_template(folder, prompt.load_template("miniature"))
     hf.save(folder, model, params)
     return {"loss": float(value), "parameters": transformer.num_parameters(model)}
 

@@ -176,3 +176,35 @@ def test_a_table_is_escaped_and_its_title_can_be_left_out():
     shown = page.table(made)
     assert "&lt;t&gt;" in shown and "<th>&lt;h&gt;</th>" in shown and "<td>0.500</td>" in shown
     assert "<td>-</td>" in shown and "&lt;n&gt;" in shown and "&lt;t&gt;" not in page.table(made, heading=False)
+
+
+class Frames(html.parser.HTMLParser):
+    """The attributes of the frames of a text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.found = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        if tag == "iframe":
+            self.found.append(dict(attrs))
+
+
+def test_a_framed_page_is_whole_and_kept_apart(written):
+    file = written(EVIL)
+    (frame,) = Frames(page.framed(file, height=300)).found
+    assert frame["srcdoc"] == file.read_text(encoding="utf-8")
+    assert frame["sandbox"] == "allow-scripts" and frame["height"] == "300"
+
+
+@needs_browser
+def test_a_framed_page_filters_and_cannot_reach_what_is_around_it(written, tmp_path):
+    around = tmp_path / "around.html"
+    file = written("r")
+    copy = with_script(file, "try { top.document.title = 'owned' } catch (error) {}")
+    around.write_text(f"<title>mine</title>{page.framed(file if copy is None else copy)}", encoding="utf-8")
+    assert "<title>mine</title>" in in_browser(around, tmp_path, "--dump-dom")
+    open_to_all = around.read_text(encoding="utf-8").replace(' sandbox="allow-scripts"', "")
+    around.write_text(open_to_all, encoding="utf-8")
+    assert "<title>owned</title>" in in_browser(around, tmp_path, "--dump-dom")  # the script would have

@@ -11,7 +11,6 @@ import pytest
 
 from libra_jax.judges import trainers
 from libra_jax.miniature import arithmetic
-from libra_jax.sampling.engine import SamplingConfig
 
 CHECKPOINT = pathlib.Path(arithmetic.__file__).parent / "checkpoint"
 QUESTIONS = ["What is 8 + 5?", "What is 8 + 5?", "What is 9 - 4?"]
@@ -158,8 +157,7 @@ def test_a_url_needs_no_jax():
 
 
 def test_a_checkpoint_scores_each_pair_alike_whatever_is_beside_it():
-    reward = trainers.from_checkpoint(CHECKPOINT, votes=4, template="miniature",
-                                      sampling=SamplingConfig(max_new_tokens=32, batch_size=16))
+    reward = trainers.from_checkpoint(CHECKPOINT, votes=4, max_new_tokens=32, batch_size=16)
     questions = [problem.question for problem in arithmetic.problems(0, 6)]
     responses = [arithmetic.solution(question, random.Random(number), slip=number % 2)[0]
                  for number, question in enumerate(questions)]
@@ -171,6 +169,6 @@ def test_a_checkpoint_scores_each_pair_alike_whatever_is_beside_it():
 
 def test_a_checkpoint_computes_as_asked():
     reward = trainers.from_checkpoint(CHECKPOINT, template="miniature", compute_dtype="bfloat16", thinking=False)
-    judge = reward.scorer.judge
+    judge = reward.scorer.backend
     assert judge.model_config.dtype == "bfloat16" and not judge.config.thinking
     assert judge.config.sampling.num_samples == 1

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from libra_jax.judges import endpoint, trainers
-from libra_jax.judges.local import Local, pair_example
+from libra_jax.judges.scoring import Judge, pair_example
 from libra_jax.judging import reward
 from libra_jax.records import JudgingExample
 from libra_jax.serving.http import LimitsConfig
@@ -74,7 +74,7 @@ def test_the_reward_by_url_is_the_reward_by_checkpoint(client, miniature):
     questions, responses = zip(*PAIRS, strict=True)
     sampling = dataclasses.replace(miniature.config.sampling, num_samples=4)
     judge = dataclasses.replace(miniature, config=dataclasses.replace(miniature.config, sampling=sampling))
-    here = trainers.Reward(scorer=Local(judge=judge))(questions, responses)
+    here = trainers.Reward(scorer=Judge(backend=judge))(questions, responses)
     by_url = trainers.from_url(f"http://127.0.0.1:{client.port}", votes=4)
     assert by_url(questions, responses) == here and len(set(here)) > 1
     assert by_url.verl("x", responses[0], "13", {"question": questions[0]}) == here[0]

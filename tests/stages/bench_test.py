@@ -98,3 +98,11 @@ def test_every_published_layout_is_a_suite_of_the_stage():
 def test_runs_are_named_by_what_tells_them_apart():
     assert bench.run_names(["runs/a/sft/metrics.jsonl", "runs/a/rl/metrics.jsonl"]) == ["sft", "rl"]
     assert bench.run_names(["runs/a/sft/metrics.jsonl", "runs/b/sft/metrics.jsonl"]) == ["a-sft", "b-sft"]
+
+
+def test_curves_may_be_of_some_metrics_alone():
+    rows = [{"step": 1, "loss": 2.0, "eval/right": 0.5}, {"step": 2, "loss": 1.0}]
+    assert bench.training_curves("sft", rows) == {"sft/loss": [(1, 2.0), (2, 1.0)], "sft/eval right": [(1, 0.5)]}
+    some = bench.training_curves("sft", rows, ("eval/right", "loss", "nowhere"))
+    assert list(some) == ["sft/eval right", "sft/loss"]
+    assert bench.training_curves("sft", rows, ("loss",)) == {"sft/loss": [(1, 2.0), (2, 1.0)]}

@@ -63,8 +63,8 @@ def test_a_dry_run_says_all_and_writes_nothing(stage, files, monkeypatch, capsys
     assert len(said.out.split("and write to")[1].split("\n")[1].split(", ")) >= 3  # something beside config and log
 
 
-@pytest.mark.parametrize("stage", ["audit", "bench", "best_of", "compare", "convert", "curate", "dataset", "downstream", "judge",
-                                   "verify"])
+@pytest.mark.parametrize("stage", ["audit", "bench", "best_of", "compare", "convert", "curate", "dataset",
+                                   "downstream", "judge", "verify"])
 def test_what_a_dry_run_says_is_written_is_what_the_run_writes(stage, files, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(files)
     flags = COMMANDS[stage] if stage != "judge" else "--config.examples=bench.jsonl --config.judge=response_length"

@@ -26,6 +26,7 @@ EXPORT, ADAPTER = "export/model.safetensors", "adapter/adapter_model.safetensors
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Config:
     checkpoint: str
+    template: str = "libra"
     train: training.TrainConfig
 
 

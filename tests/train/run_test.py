@@ -16,6 +16,7 @@ from libra_jax.train import run as training
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Config:
     checkpoint: str
+    template: str = "libra"
     train: training.TrainConfig
 
 
