@@ -1,5 +1,7 @@
 """Packaging of libra_jax. Ranges are pinned to the minor versions that the tests run on."""
 
+import re
+
 from setuptools import find_packages, setup
 
 # What reads published suites: parquet files, and the Hugging Face Hub.
@@ -9,7 +11,7 @@ BEAM = ["apache-beam>=2.77,<3", "sentencepiece<0.2.3"]
 
 setup(
     name="libra_jax",
-    version="0.1.0",
+    version=re.search(r'^__version__ = "(.+?)"', open("libra_jax/__init__.py", encoding="utf-8").read(), re.M)[1],
     description="Libra (arXiv 2507.21645) in JAX: generative judges of hard mathematics, trained and measured on TPUs.",
     long_description=open("README.md", encoding="utf-8").read(),
     long_description_content_type="text/markdown",

@@ -142,7 +142,7 @@ def make(config: Config, *, given: Sequence[Score] = (), calibration: Sequence[J
             raise ValueError("--config.thinking and .sampling are for judge=model; how an endpoint draws is set by "
                              "--config.endpoint.num_samples, .max_tokens and their neighbours, its thinking by .extra")
         return endpoints.load(config.endpoint, config.name or config.endpoint.model, load_template(config.template),
-                              log=log)
+                              log=log).watched(True)
     if config.judge != "model":
         judge = baselines.BASELINES[config.judge]()
         return dataclasses.replace(judge, name=config.name or judge.name)
@@ -150,8 +150,7 @@ def make(config: Config, *, given: Sequence[Score] = (), calibration: Sequence[J
     how = model.ModelJudgeConfig(name=name, thinking=config.thinking, sampling=config.sampling,
                                  enough=config.enough, probability=config.probability)
     template, mesh = load_template(config.template), meshes.for_sampling(config.mesh)
-    return model.load(config.checkpoint, how, template, mesh=mesh, compute_dtype=config.compute_dtype,
-                      progress=engine.to_stderr(f"judge {name}"))
+    return model.load(config.checkpoint, how, template, mesh=mesh, compute_dtype=config.compute_dtype).watched(True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
