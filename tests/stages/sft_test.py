@@ -53,6 +53,7 @@ def test_it_learns_and_exports_a_whole_checkpoint(config, tmp_path):
     model, params = hf.load(summary["path"])
     assert model.num_layers == 1 and all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
     assert (tmp_path / "out" / "export" / "tokenizer.json").exists()
+    assert prompt.template_of(tmp_path / "out" / "export") == prompt.TEMPLATES["miniature"]
 
 
 def test_adapters_teach_the_miniature(config, tmp_path):
