@@ -8,6 +8,7 @@ from setuptools import find_packages, setup
 DATA = ["huggingface_hub>=2.4,<3", "pyarrow>=25,<27"]
 # Beam holds protobuf below 7, and sentencepiece 0.2.3 was generated for 7.
 BEAM = ["apache-beam>=2.77,<3", "sentencepiece<0.2.3"]
+DOCS = ["zensical>=0.0.73,<0.1"]  # builds docs/ to a site
 
 setup(
     name="libra_jax",
@@ -42,10 +43,12 @@ setup(
     extras_require={
         "data": DATA,
         "beam": BEAM,
+        "docs": DOCS,
         "tpu": ["jax[tpu]>=0.10,<0.11"],
         "dev": [
             *DATA,
             *BEAM,
+            *DOCS,
             "jax[tpu]>=0.10,<0.11",  # its compiler: tests compile for TPUs on any machine
             "hypothesis>=6.100,<7",
             "pytest>=8,<10",

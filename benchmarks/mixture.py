@@ -32,11 +32,12 @@ from libra_jax.judges.model import ModelJudge, ModelJudgeConfig
 from libra_jax.judging.prompt import LETTERS, load_template
 from libra_jax.judging.ranking import RankingConfig
 from libra_jax.judging.v2v import V2VConfig
+from libra_jax.learning import mixture
 from libra_jax.miniature import arithmetic
 from libra_jax.model import hf
 from libra_jax.records import JudgingExample, Message, Problem, RankingExample
 from libra_jax.sampling import engine
-from libra_jax.stages import chain, curate, miniature, mixture, rl, sft
+from libra_jax.stages import chain, curate, miniature, rl, sft
 from libra_jax.text import chat
 from libra_jax.text import tokenizer as tokenizers
 from libra_jax.train import metrics

@@ -12,7 +12,7 @@ PACKAGE = "libra_jax"
 ROOT = pathlib.Path(__file__).parents[1] / PACKAGE
 FLOORS = {
     "stages": 7,
-    "serving": 6,
+    "learning": 6, "serving": 6,
     "train": 5, "bench": 5, "judges": 5,
     "sampling": 4, "objectives": 4, "data": 4,
     "model": 3,

@@ -34,7 +34,7 @@ class Claim:
     source: str
     first: str
     second: str
-    metric: Literal["accuracy", "tokens"] = "accuracy"
+    metric: Literal["accuracy", "tokens", "solving"] = "accuracy"
     sign: Literal[1, -1] = 1
 
 
@@ -52,11 +52,13 @@ class Decided:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Seed:
-    """A seed's bench and the judgements of each judge on it."""
+    """A seed's bench and each judge's judgements on it; where problems are `asked`, also its own answers to them."""
 
     number: int
     examples: Sequence[JudgingExample]
     judgements: Mapping[str, Sequence[Judgement]]
+    asked: Sequence[Problem] = ()
+    answers: Answers = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -87,23 +89,27 @@ def decide(difference: Estimate, by_seed: Sequence[float | None], sign: int = 1)
 
 def side_by_side(title: str, seeds: Sequence[Seed], said: Sequence[Claim], bootstrap: Bootstrap = Bootstrap()  # noqa: B008
                  ) -> Part:
-    """The judges of the seeds on their benches, a row each, and the claims about pairs of them."""
+    """The judges of the seeds on their benches, a row each, and the claims about pairs of them.
+
+    Where the seeds ask problems, the last column is the share that a judge itself answers right.
+    """
     pool, rows = pooled(seeds), []
     for name, some in pool.judgements.items():
         found = score.evaluate(name, pool.examples, some, bootstrap)
         values = [score.evaluate(name, seed.examples, seed.judgements[name], ONE).metrics["mean_of_sources"].value
                   for seed in seeds]
         rows.append((name, show(found.metrics["mean_of_sources"]), f"{min(values):.3f} to {max(values):.3f}",
-                     f"{found.metrics['unparsed'].value:.3f}", f"{found.mean_tokens:.1f}"))
+                     f"{found.metrics['unparsed'].value:.3f}", f"{found.mean_tokens:.1f}",
+                     *([show(policies.accuracy(pool.asked, pool.answers[name], bootstrap))] if pool.asked else [])))
     decided = []
     for claim in said:
-        measure = _accuracy if claim.metric == "accuracy" else _tokens
+        measure = MEASURES[claim.metric]
         by_seed = [measure(seed, claim, ONE).value for seed in seeds]
         found = measure(pool, claim, bootstrap)
         decided.append(Decided(text=claim.text, source=claim.source, verdict=decide(found, by_seed, claim.sign),
                                difference=found, by_seed=tuple(by_seed), unit=claim.metric))
-    table = Table(title=title, rows=tuple(rows), header=("judge", "accuracy", "seeds from, to", "unparsed", "tokens"),
-                  note=_note(seeds))
+    header = ("judge", "accuracy", "seeds from, to", "unparsed", "tokens", *(["solves"] if pool.asked else []))
+    table = Table(title=title, rows=tuple(rows), header=header, note=_note(seeds))
     return Part(title=title, tables=(table, _claims(title, decided)), decided=tuple(decided))
 
 
@@ -213,7 +219,11 @@ def pooled(seeds: Sequence[Seed]) -> Seed:
         for name, some in seed.judgements.items():
             judgements[name] += [dataclasses.replace(each, example_id=f"{seed.number}/{each.example_id}")
                                  for each in some]
-    return Seed(number=-1, examples=examples, judgements=dict(judgements))
+    ends = {name: _policy_pool([seed.asked for seed in seeds], [seed.answers[name] for seed in seeds])
+            for name in seeds[0].answers}
+    asked = next((problems for problems, _ in ends.values()), [])
+    return Seed(number=-1, examples=examples, judgements=dict(judgements), asked=asked,
+                answers={name: answers for name, (_, answers) in ends.items()})
 
 
 def _policy_pool(asked: Sequence[Sequence[Problem]], answers: Sequence[Sequence[VerifiedRollout]]
@@ -238,6 +248,13 @@ def _tokens(seed: Seed, claim: Claim, bootstrap: Bootstrap) -> Estimate:
             lengths[each.example_id].append(each.num_tokens)
         means.append(np.array([np.mean(lengths[example.id]) for example in seed.examples]))
     return _mean(seed.examples, means[1] - means[0], bootstrap)
+
+
+def _solving(seed: Seed, claim: Claim, bootstrap: Bootstrap) -> Estimate:
+    return policies.difference(seed.asked, seed.answers[claim.first], seed.answers[claim.second], bootstrap)
+
+
+MEASURES = {"accuracy": _accuracy, "tokens": _tokens, "solving": _solving}
 
 
 def _own(seed: Seed, trained_on: Mapping[str, str], bootstrap: Bootstrap) -> Estimate:

@@ -47,6 +47,7 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
         raise ValueError(f"{target}: holds weights that this stage did not write; give another --workdir")
     runs.claim(note, config, inputs=["checkpoint"])
     if (source / TEMPLATE_FILE).is_file():
+        target.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / TEMPLATE_FILE, target / TEMPLATE_FILE)
     written, kept = hf.convert(source, target, dtype=config.dtype, max_shard_bytes=config.max_shard_bytes)
     files = sorted(file.name for file in target.glob("model*.safetensors"))

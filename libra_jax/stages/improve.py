@@ -29,15 +29,16 @@ from libra_jax import config as configs
 from libra_jax import runs
 from libra_jax.bench import divergence
 from libra_jax.bench.divergence import Divergence
-from libra_jax.judges import solutions
+from libra_jax.judges import graders
+from libra_jax.judges.graders import Grader, Solution
 from libra_jax.judges.model import stable_id
-from libra_jax.judges.solutions import Grader, Solution
 from libra_jax.judging.prompt import load_template, save_template
+from libra_jax.learning import mixture, seen
 from libra_jax.model import hf, lora
 from libra_jax.records import Problem
 from libra_jax.sampling import engine
 from libra_jax.sampling.engine import SamplingConfig
-from libra_jax.stages import drawing, judge, mixture, rl
+from libra_jax.stages import judge, rl
 from libra_jax.text import chat
 from libra_jax.text import tokenizer as tokenizers
 from libra_jax.train import metrics, preemption
@@ -73,7 +74,7 @@ class Config:
     """Attributes:
     problems: JSON lines of Problem; only the verifier looks at answers, and needs them.
     reward: who rewards a solution: "judge" is `judge`, a checkpoint; "majority" the commonest answer of its group;
-      "verifier" the rules of verify/ (all in judges/solutions.py).
+      "verifier" the rules of verify/ (all in judges/graders.py).
     judge: how the judge scores; its `sampling.num_samples` votes a solution.
     rl: the policy (`checkpoint`, `template`), its sampling and its training; fields about judging examples (OF_JUDGES)
       are refused.
@@ -153,12 +154,12 @@ def check(config: Config, problems: Sequence[Problem], held_out: Sequence[Proble
 
 def by_judge(config: Config) -> Grader:
     """The judge's grader, left in the midst at a SIGTERM; on several hosts all of them sample it together."""
-    return solutions.by_judge(dataclasses.replace(judge.make(config.judge), progress=lambda _: preemption.look()))
+    return graders.by_judge(dataclasses.replace(judge.make(config.judge), progress=lambda _: preemption.look()))
 
 
 def by_rules(reward: str, pool: batch.Pool) -> Grader:
     """The verifier's or the majority's grader; on several hosts the first one decides, since a time-out is chance."""
-    grade = {"verifier": solutions.by_verifier, "majority": solutions.by_majority}[reward](pool)
+    grade = {"verifier": graders.by_verifier, "majority": graders.by_majority}[reward](pool)
 
     def first(some: Sequence[Solution]) -> tuple[list[float], dict[str, float]]:
         earned, measured = json.loads(runs.from_first(lambda: json.dumps(grade(some)).encode()))
@@ -178,7 +179,7 @@ def rewarding(problems: Sequence[Problem], words: tokenizers.Tokenizer, grade: G
 
 
 def watching(config: Config, problems: Sequence[Problem], prompts: Sequence[Sequence[int]],
-             words: tokenizers.Tokenizer, grade: Grader, verify: Grader, best: pathlib.Path) -> drawing.Watch:
+             words: tokenizers.Tokenizer, grade: Grader, verify: Grader, best: pathlib.Path) -> seen.Watch:
     """The watch of the rl stage's `train`: held_out_reward and held_out_accuracy, and the end where they come apart.
 
     With `keep_best` the folder `best` gets the parameters of every look that is better than all before, tokenizer and
@@ -187,7 +188,7 @@ def watching(config: Config, problems: Sequence[Problem], prompts: Sequence[Sequ
     sampling = dataclasses.replace(config.rl.sampling, num_samples=config.watch.num_samples, seed=config.watch.seed)
     ids = [stable_id(problem.id) for problem in problems]
 
-    def watch(seen: drawing.Seen) -> dict[str, float]:
+    def watch(seen: seen.Seen) -> dict[str, float]:
         drawn = [Solution(problem=problems[sample.prompt], group=sample.prompt, text=written(words, sample))
                  for sample in seen.sample(prompts, sampling, ids=ids)]
         measured = {"held_out_reward": float(np.mean(grade(drawn)[0])),

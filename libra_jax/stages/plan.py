@@ -23,6 +23,7 @@ import jax.numpy as jnp
 
 from libra_jax import config as configs
 from libra_jax import records
+from libra_jax.learning import groups
 from libra_jax.model import cache as kv_cache
 from libra_jax.model import flops, hf, lora, transformer
 from libra_jax.model.config import ModelConfig
@@ -31,7 +32,7 @@ from libra_jax.parallel import hlo, rules, topologies
 from libra_jax.parallel import mesh as meshes
 from libra_jax.sampling import batches, engine, programs
 from libra_jax.sampling import store as stores
-from libra_jax.stages import drawing, rl, sft
+from libra_jax.stages import rl, sft
 from libra_jax.train import optimizer as optimizers
 from libra_jax.train import run as training
 from libra_jax.train import state as states
@@ -127,7 +128,7 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
         train_devices, sampling_devices = rl.devices(config.rl, devices)
         mesh = meshes.make((config.sft if name == "sft" else config.rl).train.mesh,
                            devices if name == "sft" else train_devices)
-        program = build(name, config, shape, mesh, drawing.sampling_mesh(config.rl, mesh, sampling_devices))
+        program = build(name, config, shape, mesh, groups.sampling_mesh(config.rl, mesh, sampling_devices))
         with jax.set_mesh(program.mesh):
             rows.append(check(name, program, shape, chip, len(devices)))
         print(f"plan: {name}: {'fits' if rows[-1].fits else rows[-1].message}, {rows[-1].seconds:.0f} s",

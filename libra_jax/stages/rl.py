@@ -5,103 +5,36 @@ r"""Reinforcement of a judge by GRPO: checkpoint + JudgingExample -> checkpoint.
         --config.ranking=ranking_train.jsonl --config.problems=problems.jsonl --config.weights=0.6,0.2,0.2
 
 Each step draws groups of judgements from the current parameters, rewards verdicts that are the label (plus the length
-term), and updates. Groups of ranking questions and of ordinary problems may be mixed in: stages/mixture.py. Groups of
+term), and updates. Groups of ranking questions and of ordinary problems may be mixed in: learning/mixture.py. Groups of
 equal rewards teach nothing and are drawn again (DAPO's dynamic sampling). `train` does the same for any prompts and any
-reward. How groups are drawn, also ahead of training: stages/drawing.py.
+reward. How groups are drawn, also ahead of training: learning/groups.py.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import jax
 
 from libra_jax import config as configs
 from libra_jax import runs
 from libra_jax.judges.model import ModelJudge, ModelJudgeConfig
-from libra_jax.judging import curriculum
 from libra_jax.judging import reward as rewards
 from libra_jax.judging.prompt import load_template
+from libra_jax.learning import groups, looks, mixture, seen, thoughts
+from libra_jax.learning.config import Config as Config
+from libra_jax.learning.config import GrpoConfig as GrpoConfig
 from libra_jax.model import transformer
 from libra_jax.model.config import ModelConfig
 from libra_jax.objectives import grpo
-from libra_jax.parallel import mesh as meshes
-from libra_jax.sampling import engine
-from libra_jax.stages import drawing, mixture, watches
 from libra_jax.text import tokenizer as tokenizers
 from libra_jax.train import metrics
 from libra_jax.train import run as training
 from libra_jax.train import step as steps
-from libra_jax.train.optimizer import OptimizerConfig
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class GrpoConfig:
-    """The objective (objectives/grpo.py); `length_expected` and `length_maximum` in tokens (judging/reward.py)."""
-
-    normalise: Literal["std", "mean"] = "std"
-    clip_low: float = 0.2
-    clip_high: float = 0.28
-    kl_weight: float = 0.0
-    importance_cap: float = 2.0
-    length_expected: int = 4096
-    length_maximum: int = 8192
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
-    """Attributes:
-    checkpoint: folder in Hugging Face format.
-    examples: JSON lines of JudgingExample, with labels; may be empty where one of the next two is not.
-    judgements: "" for all examples; else JSON lines of Judgement, several an example by the judge that is to learn (as
-      `libra reject` and `libra judge` write them): their pass rates choose examples, as `curriculum` says, and order
-      them. (Easy first, an epoch passes over the examples that wait for redraws which no step needed.)
-    ranking: JSON lines of RankingExample, as `libra curate` makes them; empty: none.
-    problems: JSON lines of Problem, with answers, to solve; empty: none.
-    weights: of judging, ranking and problems: their shares of the groups, of those three that have a file.
-    timeout: seconds after which an answer to a problem is undecided.
-    template: a name in judging/prompt.py.
-    prompt_length: longer prompts are left out and counted.
-    groups: groups a step. redraws: how often a step draws again while groups of equal rewards leave gaps.
-    updates: optimizer steps for each draw; more than one makes the data off-policy, which the clips bound.
-    sampling: `num_samples` is the group's size; the seed is the train seed's. The objective's log-probabilities are
-      taken at its temperature; filters (top_k, top_p) would sample from another policy and are refused.
-    sampling_mesh: how the parameters lie while they sample; zeros: as while they train, where devices are shared. New
-      ones are laid out by one program on the devices after each step.
-    overlap: draw the groups of the next step while this one trains, with the parameters before it (off-policy by one
-      step; `grpo.importance_cap` corrects). After each checkpoint of `save_every` the next groups wait for it, so that
-      a resumed run is the same run. On one host.
-    held_out: JSON lines of labelled JudgingExample of other problems, judged while the run goes on; "": none.
-    watch: when that is, and what else can be seen of the run (stages/watches.py).
-    sampling_devices: with `overlap`, so many devices draw and the others train; 0: the one device does both.
-    """
-
-    checkpoint: str = ""
-    examples: str = ""
-    judgements: str = ""
-    curriculum: curriculum.CurriculumConfig = curriculum.CurriculumConfig()
-    ranking: str = ""
-    problems: str = ""
-    weights: tuple[float, ...] = (1.0, 1.0, 1.0)
-    timeout: float = 5.0
-    template: str = "libra"
-    prompt_length: int = 8192
-    groups: int = 32
-    redraws: int = 2
-    updates: int = 1
-    sampling: engine.SamplingConfig = engine.SamplingConfig(max_new_tokens=4096, num_samples=8)
-    sampling_mesh: meshes.MeshConfig = meshes.MeshConfig(data=0, fsdp=0, sequence=0, tensor=0)
-    overlap: bool = False
-    sampling_devices: int = 0
-    held_out: str = ""
-    watch: watches.WatchConfig = watches.WatchConfig()
-    grpo: GrpoConfig = GrpoConfig()
-    train: training.TrainConfig = training.TrainConfig(optimizer=OptimizerConfig(learning_rate=1e-6))
 
 
 def run(config: Config, workdir: pathlib.Path) -> dict:
@@ -112,13 +45,14 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
     reader = ModelJudge(config=ModelJudgeConfig(), model_config=None, params=None, tokenizer=words, template=template)
     with contextlib.ExitStack() as stack:
         mixed = mixture.load(config, reader, workdir, stack)
-        held_out = watches.slice_of(config, mixed.problem_ids, reader, workdir, longest=config.prompt_length)
-        watch = watches.watch(config, held_out, reader, workdir)
+        held_out = looks.slice_of(config.held_out, config.watch, mixed.problem_ids, reader, workdir,
+                                  longest=config.prompt_length)
+        watch = looks.watch(config.watch, config.sampling, held_out, reader, workdir)
         last = train_mixture(config, mixed, words.stop_ids, workdir, watch=watch, watch_every=config.watch.every,
                              inputs=("checkpoint", "examples", "judgements", "ranking", "problems", "held_out"),
-                             show=watches.show(config, mixed.judged, reader, workdir))
+                             show=thoughts.show(config, mixed.judged, reader, workdir))
     if watch:
-        watches.draw(workdir, metrics.read(workdir / "metrics.jsonl"))
+        looks.draw(workdir, metrics.read(workdir / "metrics.jsonl"))
     named = {"judging": "examples"}
     summary = {**{named.get(kind.name, kind.name): kind.num_examples for kind in mixed.kinds},
                "too_long": sum(kind.too_long for kind in mixed.kinds),
@@ -131,7 +65,7 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
 
 def train(config: Config, prompts: Sequence[Sequence[int]], stop_ids: Sequence[int], reward: mixture.Reward,
           workdir: pathlib.Path, *, inputs: Sequence[str] = ("checkpoint",), label: str = "rl",
-          watch: drawing.Watch | None = None, watch_every: int = 0, show: drawing.Show | None = None
+          watch: seen.Watch | None = None, watch_every: int = 0, show: groups.Show | None = None
           ) -> dict[str, Any]:
     """GRPO of `config.checkpoint` on prompts of token ids under `reward`, to which the length term is added.
 
@@ -140,7 +74,7 @@ def train(config: Config, prompts: Sequence[Sequence[int]], stop_ids: Sequence[i
     rows of one length, whose number is rounded up to one of a few, so that few programs train. Returns the last
     metrics; ValueError for settings that cannot be.
 
-    `watch` is given the parameters (drawing.Seen, which samples with them) before the first step, after every
+    `watch` is given the parameters (seen.Seen, which samples with them) before the first step, after every
     `watch_every` steps (0: never between) and after the last, and returns metrics that stand in the row of that step.
     Like `reward` it must be a function of its arguments alone. It raises watching.Enough(reason, metrics) to end the
     run there: the last parameters are exported, and `stopped` in what is returned says after which step and why.
@@ -152,13 +86,13 @@ def train(config: Config, prompts: Sequence[Sequence[int]], stop_ids: Sequence[i
 
 
 def train_mixture(config: Config, kinds: mixture.Mixture, stop_ids: Sequence[int], workdir: pathlib.Path, *,
-                  inputs: Sequence[str] = ("checkpoint",), label: str = "rl", watch: drawing.Watch | None = None,
-                  watch_every: int = 0, show: drawing.Show | None = None) -> dict[str, Any]:
+                  inputs: Sequence[str] = ("checkpoint",), label: str = "rl", watch: seen.Watch | None = None,
+                  watch_every: int = 0, show: groups.Show | None = None) -> dict[str, Any]:
     """As `train`, on prompts of one or several kinds."""
     train_devices, sampling_devices = devices(config, jax.devices())
     check(config, kinds.prompts, train_devices)
     score = functools.partial(scorer, config)
-    with contextlib.closing(drawing.Drawer(config, kinds, stop_ids, score, sampling_devices, show)) as drawer:
+    with contextlib.closing(groups.Drawer(config, kinds, stop_ids, score, sampling_devices, show)) as drawer:
         return training.fit(config, objective(config), drawer.batch_at, label, workdir, inputs=inputs,
                             prepare=drawer.prepare, updates=config.updates, devices=train_devices,
                             watch=watch and (lambda *seen: watch(drawer.seen(*seen))), watch_every=watch_every)

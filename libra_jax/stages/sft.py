@@ -30,13 +30,13 @@ from libra_jax import runs
 from libra_jax.data import packing, solutions, tasks
 from libra_jax.judges.model import ModelJudge, ModelJudgeConfig
 from libra_jax.judging.prompt import Template, load_template
+from libra_jax.learning import looks, seen
 from libra_jax.model import transformer
 from libra_jax.model.config import ModelConfig
 from libra_jax.objectives import sft
 from libra_jax.parallel import mesh as meshes
 from libra_jax.records import Judgement, JudgingExample, Problem, VerifiedRollout
 from libra_jax.sampling import engine
-from libra_jax.stages import drawing, watches
 from libra_jax.text import chat
 from libra_jax.text import tokenizer as tokenizers
 from libra_jax.train import metrics, preemption, watching
@@ -60,7 +60,7 @@ class Config:
     sequence_length: tokens of a packed row; longer conversations are left out and counted.
     batch_size: rows a step.
     held_out: JSON lines of labelled JudgingExample of other problems, judged while the run goes on; "": none.
-    watch: when that is (stages/watches.py). sampling: how the held-out judgements are drawn.
+    watch: when that is (learning/looks.py). sampling: how the held-out judgements are drawn.
     """
 
     checkpoint: str = ""
@@ -73,7 +73,7 @@ class Config:
     sequence_length: int = 4096
     batch_size: int = 16
     held_out: str = ""
-    watch: watches.WatchConfig = watches.WatchConfig()
+    watch: looks.WatchConfig = looks.WatchConfig()
     sampling: engine.SamplingConfig = engine.SamplingConfig(max_new_tokens=4096)
     train: training.TrainConfig = training.TrainConfig(optimizer=optimizers.OptimizerConfig(learning_rate=1e-5))
 
@@ -106,7 +106,7 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
                             inputs=("checkpoint", "examples", "kept", "problems", "solutions", "held_out"), watch=watch,
                             watch_every=config.watch.every, prepare=prepare)
     if watch:
-        watches.draw(workdir, metrics.read(workdir / "metrics.jsonl"))
+        looks.draw(workdir, metrics.read(workdir / "metrics.jsonl"))
     summary = {"judgements": len(judged), "too_long": len(pairs) - len(judged),
                "broken_lines": broken + also_broken + broken_solutions, "rows": len(rows)}
     if config.solution_share:
@@ -120,15 +120,15 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
 
 def watched(config: Config, trained: Set[str], words: tokenizers.Tokenizer, template: Template,
             workdir: pathlib.Path) -> tuple[watching.Watch | None, Callable[..., None]]:
-    """The watch that `config` asks for, and what binds the model to it before the run. ValueError as watches.slice_of.
+    """The watch that `config` asks for, and what binds the model to it before the run. ValueError as looks.slice_of.
 
     `trained` are the ids of the problems that are trained on.
     """
     if config.watch.thoughts:
         raise ValueError(f"watch.thoughts={config.watch.thoughts}: SFT draws no thoughts to train on; set it to 0")
     judge = ModelJudge(config=ModelJudgeConfig(), model_config=None, params=None, tokenizer=words, template=template)
-    chosen = watches.slice_of(config, trained, judge, workdir, longest=config.sequence_length)
-    look = watches.watch(config, chosen, judge, workdir)
+    chosen = looks.slice_of(config.held_out, config.watch, trained, judge, workdir, longest=config.sequence_length)
+    look = looks.watch(config.watch, config.sampling, chosen, judge, workdir)
     bound: list[Any] = []
 
     def prepare(model: ModelConfig, params: Any, mesh: jax.sharding.Mesh) -> None:
@@ -136,7 +136,7 @@ def watched(config: Config, trained: Set[str], words: tokenizers.Tokenizer, temp
         bound[:] = model, mesh
 
     def watch(step: int, params: Any, rows: watching.Rows) -> dict:
-        return look(drawing.seen(step, params, rows, *bound, words.stop_ids, longest=0,
+        return look(seen.seen(step, params, rows, *bound, words.stop_ids, longest=0,
                                  progress=lambda _: preemption.look()))
 
     return (watch if look else None), prepare

@@ -57,6 +57,22 @@ def test_judges_side_by_side():
     assert "bb beats a" in claims.text([part]) and part.numbers()["decided"][0]["verdict"] == "held"
 
 
+def test_what_judges_solve_themselves_stands_beside_their_accuracy():
+    seeds = []
+    for number, (first, second) in enumerate([(0.4, 0.8), (0.5, 0.7)]):
+        problems, answers = answered(50, first)
+        seeds.append(dataclasses.replace(seed_of(number, {"a": (0.5, 0.5), "bb": (0.5, 0.5)}), asked=problems,
+                                         answers={"a": answers, "bb": answered(50, second)[1]}))
+    said = [Claim(text="bb solves more", source="me", first="a", second="bb", metric="solving"),
+            Claim(text="bb judges better", source="me", first="a", second="bb")]
+    part = claims.side_by_side("T", seeds, said)
+    assert part.tables[0].header[-1] == "solves"
+    assert [row[-1][:5] for row in part.tables[0].rows] == ["0.450", "0.750"]
+    more, better = part.decided
+    assert more.difference.value == pytest.approx(0.3) and more.by_seed == pytest.approx((0.4, 0.2))
+    assert (more.verdict, more.unit, better.verdict) == ("held", "solving", "could not be told")
+
+
 def test_transfer_weighs_no_policy_for_being_hard():
     seeds = [seed_of(number, {"on careful": (0.9, 0.5), "on hasty": (0.7, 0.6)}) for number in range(2)]
     part = claims.transfer("T", {"careful": "on careful", "hasty": "on hasty"}, seeds)

@@ -20,6 +20,7 @@ import jax
 import numpy as np
 
 from libra_jax import records, runs
+from libra_jax.learning import seen
 from libra_jax.miniature import arithmetic
 from libra_jax.model import hf, transformer
 from libra_jax.model.config import ModelConfig
@@ -27,7 +28,7 @@ from libra_jax.parallel import mesh as meshes
 from libra_jax.parallel.mesh import MeshConfig
 from libra_jax.records import Judgement, JudgingExample, PreferencePair
 from libra_jax.sampling import engine
-from libra_jax.stages import cli, dpo, drawing, reject, rl, rollout, sft
+from libra_jax.stages import cli, dpo, reject, rl, rollout, sft
 from libra_jax.train import run as training
 from libra_jax.train import step as steps
 from libra_jax.train import watching
@@ -89,7 +90,7 @@ def low_tokens(owners, samples) -> tuple[list[float], dict[str, float]]:
     return [float(np.mean(sample.tokens < 160)) for sample in samples], {}
 
 
-def low_held_out(seen: drawing.Seen) -> dict[str, float]:
+def low_held_out(seen: seen.Seen) -> dict[str, float]:
     """A watch: the same of samples that are not trained on; ends the run after its second step."""
     samples = seen.sample([(5, 6), (7,)], dataclasses.replace(SAMPLING, max_new_tokens=8, num_samples=4, batch_size=16))
     measured = {"held_out": low_tokens((), samples)[0][0]}

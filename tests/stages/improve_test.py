@@ -8,12 +8,13 @@ import pytest
 
 from libra_jax import records
 from libra_jax.bench.divergence import Divergence
-from libra_jax.judges.solutions import Solution
+from libra_jax.judges.graders import Solution
+from libra_jax.learning import looks
 from libra_jax.miniature import arithmetic
 from libra_jax.model import hf
 from libra_jax.records import Problem
 from libra_jax.sampling.engine import SamplingConfig
-from libra_jax.stages import improve, judge, rl, watches
+from libra_jax.stages import improve, judge, rl
 from libra_jax.train import metrics, preemption
 from libra_jax.train import run as training
 from libra_jax.train.optimizer import OptimizerConfig
@@ -117,7 +118,7 @@ def test_a_reward_that_comes_apart_from_the_truth_ends_the_run(config, tmp_path,
     ({"rl": rl.Config(checkpoint="x", overlap=True)}, "rl.overlap=True with reward=judge"),
     ({"rl": rl.Config(checkpoint="x", examples="y")}, "rl.examples=y: that is for those who learn to judge"),
     ({"rl": rl.Config(checkpoint="x", ranking="y")}, "rl.ranking=y: that is for those who learn to judge"),
-    ({"rl": rl.Config(checkpoint="x", watch=watches.WatchConfig(every=3))}, r"rl\.watch=.*every=3"),
+    ({"rl": rl.Config(checkpoint="x", watch=looks.WatchConfig(every=3))}, r"rl\.watch=.*every=3"),
     ({"rl": rl.Config()}, r"--config\.checkpoint is empty"),
 ])
 def test_a_reward_that_cannot_be_had_is_refused(config, tmp_path, change, message):

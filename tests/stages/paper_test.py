@@ -8,8 +8,8 @@ import pathlib
 import pytest
 
 from libra_jax import records
-from libra_jax.records import Judgement, JudgingExample
-from libra_jax.stages import chain, paper
+from libra_jax.records import Judgement, JudgingExample, Problem, VerifiedRollout
+from libra_jax.stages import chain, paper, rows
 
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs/paper"
 SIZES = chain.Sizes(problems=60, judgements=2, votes=1, unanswered=8, held_out=6, sft_steps=1, rl_steps=1, dpo_steps=1)
@@ -26,9 +26,10 @@ def test_tables_share_what_they_make_and_say_what_held(finished, capsys):
     result, folder = finished
     assert json.loads((folder / "paper.json").read_text()) == result
     assert list(result["tables"]) == ["thinking", "rejection"]
-    assert {path.name for path in (folder / "seed_3/judges").iterdir()} == {"sft", "sft_on_any_judgement"}
+    assert {path.name for path in (folder / "seed_3/judges").iterdir()} == {
+        "sft", "sft_no_thought", "sft_on_any_judgement"}
     assert {path.name for path in (folder / "seed_3/bench").iterdir()} == {
-        "base", "base_no_thought", "sft", "sft_on_any_judgement"}
+        "base", "base_no_thought", "sft", "sft_no_thought", "sft_on_any_judgement"}
     claim = result["tables"]["thinking"]["decided"][0]
     assert claim["verdict"] in ("held", "failed", "could not be told") and len(claim["by_seed"]) == 1
     assert claim["by_seed"][0] == pytest.approx(claim["difference"]["value"])
@@ -46,6 +47,34 @@ def test_any_judgement_is_one_an_example_right_or_wrong(finished):
     assert any(right) and not all(right)
 
 
+def test_a_judge_without_thoughts_learns_every_label(finished):
+    kept = list(records.read(finished[1] / "seed_3/judges/sft_no_thought/given/kept.jsonl", Judgement))
+    examples = list(records.read(finished[1] / "seed_3/sets/train.jsonl", JudgingExample))
+    assert [(each.example_id, each.thought, each.verdict) for each in kept] == [
+        (each.id, "", "correct" if each.correct else "incorrect") for each in examples]
+    votes = list(records.read(finished[1] / "seed_3/bench/sft_no_thought/judgements.jsonl", Judgement))
+    assert votes and not any(each.thought for each in votes)
+
+
+def test_other_data_is_of_the_problems_trained_on_and_has_its_share(finished, monkeypatch):
+    given = []
+    monkeypatch.setattr(rows.sft, "run", lambda config, folder: given.append(config))
+    monkeypatch.setattr(rows.rl, "run", lambda config, folder: given.append(config))
+    made = rows.Made(dataclasses.replace(SIZES, seed=3), finished[1] / "seed_3")
+    made.checkpoint("SFT + RL, other data too")
+    first, second = given
+    assert (first.solution_share, second.weights) == (0.2, (0.8, 0.0, 0.2))
+    assert second.checkpoint.endswith("judges/sft_other_data_too/export")
+    about = {each.problem_id for each in made.examples}, {
+        each.problem_id for each in records.read(made.sets / "train.jsonl", JudgingExample)}
+    assert first.problems == second.problems and not about[0] & about[1]
+    assert {each.id for each in records.read(first.problems, Problem)} == about[1]
+    assert {each.problem_id for each in records.read(first.solutions, VerifiedRollout)} == about[1]
+    given.clear()
+    made.checkpoint("SFT + RL")
+    assert [(each.problems, getattr(each, "solution_share", 0.0)) for each in given] == [("", 0.0)] * 2
+
+
 def test_a_second_run_makes_nothing_anew(finished):
     result, folder = finished
     made = {path: path.stat().st_mtime_ns for path in folder.rglob("*")
@@ -60,11 +89,12 @@ def test_a_second_run_makes_nothing_anew(finished):
 def test_every_table(tmp_path):
     found = paper.run(dataclasses.replace(SMALL, tables=(), seeds=(0, 1)), tmp_path)["tables"]
     assert list(found) == list(paper.TABLES)
-    assert len(found["correlation"]["points"]) == len(paper.ROWS) >= 8
+    assert len(found["correlation"]["points"]) == len(rows.ROWS) >= 8
     assert (tmp_path / "correlation.svg").read_text().startswith("<?xml")
     assert [row[0] for row in found["unlabelled"]["tables"][0]["rows"]] == ["none", "4", "8"]
     trained = {path.name: list(records.read(path / "given/examples.jsonl", JudgingExample))
                for path in (tmp_path / "seed_0/judges").glob("sft_on_*") if path.name != "sft_on_any_judgement"}
+    assert found["non_judging"]["tables"][0]["header"][-1] == "solves"
     assert {name: {each.policy for each in some} for name, some in trained.items()} == {
         f"sft_on_{policy}": {policy} for policy in chain.POLICIES}
 
@@ -82,8 +112,8 @@ def test_settings_that_cannot_be(change, message):
 
 
 def test_rows_start_from_rows_and_every_table_is_a_config():
-    for name, row in paper.ROWS.items():
-        assert not row.start or paper.ROWS[row.start].step, name
+    for name, row in rows.ROWS.items():
+        assert not row.start or rows.ROWS[row.start].step, name
     assert {path.stem for path in CONFIGS.glob("*.py")} == set(paper.TABLES)
     for path in CONFIGS.glob("*.py"):
         spec = importlib.util.spec_from_file_location(path.stem, path)

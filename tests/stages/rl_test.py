@@ -8,12 +8,13 @@ import pytest
 
 from libra_jax import records
 from libra_jax.judging.curriculum import CurriculumConfig
+from libra_jax.learning import groups
 from libra_jax.model import hf
 from libra_jax.model.lora import LoraConfig
 from libra_jax.parallel.mesh import MeshConfig
 from libra_jax.records import Judgement, JudgingExample
 from libra_jax.sampling.engine import Sample, SamplingConfig
-from libra_jax.stages import drawing, rl
+from libra_jax.stages import rl
 from libra_jax.text import tokenizer as tokenizers
 from libra_jax.train import metrics, preemption
 from libra_jax.train import run as training
@@ -38,16 +39,16 @@ def low_tokens(owners, samples):
 def test_a_batch_by_hand():
     samples = [Sample(0, 0, np.array([7, 8]), np.array([-1.0, -2.0]), "stop"),
                Sample(0, 1, np.array([9]), np.array([-3.0]), "length")]
-    group = drawing.Group((1, 2), samples, np.array([1.0, 0.0], np.float32))
-    batch = drawing.to_batch([group], 2, 8, "std")
+    group = groups.Group((1, 2), samples, np.array([1.0, 0.0], np.float32))
+    batch = groups.to_batch([group], 2, 8, "std")
     np.testing.assert_array_equal(batch["tokens"], [[1, 2, 7, 8, 1, 2, 9, 0], [0] * 8])
     np.testing.assert_array_equal(batch["advantages"], [[0, 0, 1, 1, 0, 0, -1, 0], [0] * 8])
     np.testing.assert_array_equal(batch["sampler_logprobs"], [[0, 0, -1, -2, 0, 0, -3, 0], [0] * 8])
     np.testing.assert_array_equal(batch["segment_ids"], [[1, 1, 1, 1, 2, 2, 2, 0], [0] * 8])
     np.testing.assert_array_equal(batch["positions"], [[0, 1, 2, 3, 0, 1, 2, 0], [0] * 8])
     np.testing.assert_array_equal(batch["loss_mask"], batch["advantages"] != 0)
-    assert drawing.to_batch([group], 2, 4, "std")["tokens"].shape == (2, 4)  # no room to share
-    assert not drawing.to_batch([], 2, 4, "std")["loss_mask"].any()
+    assert groups.to_batch([group], 2, 4, "std")["tokens"].shape == (2, 4)  # no room to share
+    assert not groups.to_batch([], 2, 4, "std")["loss_mask"].any()
 
 
 def test_any_reward_rises(config, tmp_path):
@@ -140,8 +141,8 @@ def test_pass_rates_choose_the_examples_and_easy_ones_come_first(config, tmp_pat
     config = dataclasses.replace(config, examples=str(tmp_path / "examples.jsonl"), groups=2,
                                  judgements=str(tmp_path / "judgements.jsonl"),
                                  curriculum=CurriculumConfig(lowest=0.3, highest=0.8, order="easy_first"))
-    asked, generate = [], drawing.engine.generate
-    monkeypatch.setattr(drawing.engine, "generate", lambda model, params, prompts, *rest, **options:
+    asked, generate = [], groups.engine.generate
+    monkeypatch.setattr(groups.engine, "generate", lambda model, params, prompts, *rest, **options:
                         asked.append(prompts) or generate(model, params, prompts, *rest, **options))
     summary = rl.run(config, tmp_path / "out")
     counts = {"given": 6, "examples": 3, "unjudged": 1, "too_hard": 1, "too_easy": 1, "never_right": 1}
@@ -193,7 +194,7 @@ def test_drawing_ahead_is_one_step_behind_and_resumes_exactly(config, tmp_path):
 def test_a_draw_is_left_in_the_midst_at_a_sigterm(config, tmp_path, monkeypatch, where):
     config = dataclasses.replace(config, **where, sampling=dataclasses.replace(config.sampling, max_new_tokens=200))
     rl.train(config, PROMPTS, (), low_tokens, tmp_path / "whole")
-    generate, rewarded = drawing.engine.generate, []
+    generate, rewarded = groups.engine.generate, []
 
     def signalled(*args, progress, **options):
         def first(seen):
@@ -203,7 +204,7 @@ def test_a_draw_is_left_in_the_midst_at_a_sigterm(config, tmp_path, monkeypatch,
 
         return generate(*args, progress=first, **options)
 
-    monkeypatch.setattr(drawing.engine, "generate", signalled)
+    monkeypatch.setattr(groups.engine, "generate", signalled)
     with pytest.raises(preemption.Preempted):
         rl.train(config, PROMPTS, (), lambda *given: rewarded.append(given), tmp_path / "cut")
     assert not rewarded, "the draw went on to its end"

@@ -15,13 +15,15 @@ import pytest
 import libra_jax
 from libra_jax import records
 from libra_jax.data import packing
+from libra_jax.judging import prompt
 from libra_jax.judging.prompt import load_template
+from libra_jax.learning import looks
 from libra_jax.model import hf
 from libra_jax.model.lora import LoraConfig
 from libra_jax.parallel import mesh as meshes
 from libra_jax.records import Judgement, JudgingExample, Problem, VerifiedRollout
 from libra_jax.sampling.engine import SamplingConfig
-from libra_jax.stages import sft, watches
+from libra_jax.stages import sft
 from libra_jax.text import chat
 from libra_jax.text import tokenizer as tokenizers
 from libra_jax.train import metrics
@@ -240,13 +242,13 @@ def test_a_held_out_slice_is_judged_while_it_trains_and_may_end_the_run(config, 
     records.write(tmp_path / "held_out.jsonl", held_out)
     watched = dataclasses.replace(config, held_out=str(tmp_path / "held_out.jsonl"),
                                   sampling=SamplingConfig(max_new_tokens=8, batch_size=8),
-                                  watch=watches.WatchConfig(every=2, num_examples=2, patience=1))
+                                  watch=looks.WatchConfig(every=2, num_examples=2, patience=1))
     summary = sft.run(watched, tmp_path / "out")
     assert summary["stopped"].startswith("after step 2/6: held_out_accuracy was best after step 0 (0.0%)")
     assert summary["held_out_accuracy"] == 0.0 and summary["held_out_unparsed"] == 1.0
     assert summary["held_out_tokens"] == 8.0 and (tmp_path / "out" / "curves.svg").exists()
     with pytest.raises(ValueError, match=r"watch.thoughts=1: SFT draws no thoughts"):
-        sft.run(dataclasses.replace(watched, watch=watches.WatchConfig(thoughts=1)), tmp_path / "other")
+        sft.run(dataclasses.replace(watched, watch=looks.WatchConfig(thoughts=1)), tmp_path / "other")
     with pytest.raises(ValueError, match="24 of its problems are trained on"):
         sft.run(dataclasses.replace(watched, held_out=config.examples), tmp_path / "other")
 
@@ -256,7 +258,7 @@ def test_a_watch_sees_the_adapted_parameters(config, tmp_path):
     held_out = [JudgingExample(id=f"h{n}", problem_id=f"h{n}", question=f"{n}+2?", response="3", correct=True,
                                policy="p", source="s") for n in range(2)]
     records.write(tmp_path / "held_out.jsonl", held_out)
-    watched = dataclasses.replace(config, held_out=str(tmp_path / "held_out.jsonl"), watch=watches.WatchConfig(),
+    watched = dataclasses.replace(config, held_out=str(tmp_path / "held_out.jsonl"), watch=looks.WatchConfig(),
                                   sampling=SamplingConfig(max_new_tokens=8))
     adapted = dataclasses.replace(watched, train=dataclasses.replace(config.train, lora=LoraConfig(rank=2)))
     sft.run(watched, tmp_path / "full")

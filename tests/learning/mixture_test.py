@@ -10,9 +10,10 @@ from libra_jax import records
 from libra_jax.judges.model import ModelJudge, ModelJudgeConfig
 from libra_jax.judging.curriculum import CurriculumConfig
 from libra_jax.judging.prompt import load_template
+from libra_jax.learning import groups, mixture
 from libra_jax.records import Judgement, JudgingExample, Problem, RankingExample
 from libra_jax.sampling.engine import Sample, SamplingConfig
-from libra_jax.stages import chain, drawing, mixture, rl
+from libra_jax.stages import chain, rl
 from libra_jax.text import tokenizer as tokenizers
 from libra_jax.train import metrics
 from libra_jax.train import run as training
@@ -135,7 +136,8 @@ def test_rewards_by_hand(config, words, tmp_path):
 def test_what_is_trained_on_is_known_of_all_kinds_and_before_the_curriculum(config, words, tmp_path):
     every = {f"p{n}" for n in range(6)} | {f"q{n}" for n in range(5)}
     with loaded(config, words, tmp_path / "out") as mixed:
-        assert mixed.problem_ids == every and sorted(each.id for each in mixed.judged) == [f"e{n}" for n in range(6)]
+        assert mixed.problem_ids == every and all(kind.problem_ids for kind in mixed.kinds)
+        assert sorted(each.id for each in mixed.judged) == [f"e{n}" for n in range(6)]
     records.write(tmp_path / "judgements.jsonl", [
         Judgement(example_id=f"e{n}", judge="j", sample=sample, thought="", num_tokens=1,
                   verdict="correct" if sample or n % 2 == 0 else "incorrect") for n in range(6) for sample in range(2)])
@@ -208,9 +210,9 @@ def test_measures_of_groups_by_hand():
     def group(rewards, *logprobs):
         samples = [Sample(0, n, np.zeros(len(some), np.int32), np.array(some, np.float32), "stop")
                    for n, some in enumerate(logprobs)]
-        return drawing.Group((1,), samples, np.array(rewards, np.float32))
+        return groups.Group((1,), samples, np.array(rewards, np.float32))
 
-    found = drawing.measure([group([1, 0], [-1.0, -2.0], [-3.0]), group([1, 1], [-0.5] * 4, [-0.5] * 3)])
+    found = groups.measure([group([1, 0], [-1.0, -2.0], [-3.0]), group([1, 1], [-0.5] * 4, [-0.5] * 3)])
     assert found == {"reward": 0.75, "tokens": 2.5, "cut_off": 0.0, "useful_groups": 0.5, "entropy": 9.5 / 10}
 
 

@@ -6,8 +6,8 @@ import subprocess
 
 import pytest
 
+from libra_jax.learning import thoughts
 from libra_jax.records import JudgingExample
-from libra_jax.stages import thoughts
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 OWN = "document.title = 'owned'"

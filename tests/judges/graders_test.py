@@ -2,8 +2,8 @@
 
 import pytest
 
-from libra_jax.judges import solutions
-from libra_jax.judges.solutions import Solution
+from libra_jax.judges import graders
+from libra_jax.judges.graders import Solution
 from libra_jax.records import Judgement, Problem
 from libra_jax.verify import batch
 
@@ -23,19 +23,19 @@ def solved(problem, *texts, group=0):
 
 def test_the_verifier_rewards_right_answers(pool):
     some = [*solved(TWO, "A: 2", "A: 3", None, "hm", "A: 2 hours"), *solved(SIX, "A: 6.0", "A: 2")]
-    earned, measured = solutions.by_verifier(pool)(some)
+    earned, measured = graders.by_verifier(pool)(some)
     assert earned == [1, 0, 0, 0, 1, 1, 0] and measured == {"accuracy": pytest.approx(3 / 7), "undecided": 0}
     hours = Problem(id="h", source="s", question="q", answer="1 hour")
-    assert solutions.by_verifier(pool)(solved(hours, "A: 60 minutes", "A: 1 hour")) == (
+    assert graders.by_verifier(pool)(solved(hours, "A: 60 minutes", "A: 1 hour")) == (
         [0, 1], {"accuracy": 0.5, "undecided": 0.5})
 
 
 def test_the_majority_is_of_the_group_and_needs_no_answer(pool):
     some = [*solved(TWO, "A: 3", "A: 2", "A: 3.0", None, "hm"), *solved(TWO, "A: 2", "A: 4", group=1)]
-    earned, measured = solutions.by_majority(pool)(some)
+    earned, measured = graders.by_majority(pool)(some)
     assert earned == [1, 0, 1, 0, 0, 1, 1]  # of the torn second group all earn alike
     assert measured == {"agreement": pytest.approx(4 / 7), "answerless": pytest.approx(2 / 7)}
-    assert solutions.by_majority(pool)(solved(TWO, None, "hm"))[0] == [0, 0]
+    assert graders.by_majority(pool)(solved(TWO, None, "hm"))[0] == [0, 0]
 
 
 class Counting:
@@ -57,7 +57,7 @@ class Counting:
 
 def test_a_judge_gives_the_share_of_its_votes_and_sees_equal_solutions_once():
     judge = Counting()
-    grade = solutions.by_judge(judge)
+    grade = graders.by_judge(judge)
     some = [*solved(TWO, "correct incorrect", "unparsed unparsed", None, "correct incorrect"),
             *solved(SIX, "correct incorrect", "correct unparsed")]
     earned, measured = grade(some)

@@ -11,10 +11,11 @@ import pytest
 from libra_jax import records
 from libra_jax.judges import model as judges
 from libra_jax.judging.prompt import load_template
+from libra_jax.learning import groups, looks, thoughts
 from libra_jax.miniature import arithmetic
 from libra_jax.records import JudgingExample
 from libra_jax.sampling.engine import Sample, SamplingConfig
-from libra_jax.stages import drawing, rl, watches
+from libra_jax.stages import rl
 from libra_jax.text import tokenizer as tokenizers
 from libra_jax.train import metrics, watching
 from libra_jax.train import run as training
@@ -46,13 +47,13 @@ def config(tmp_path, tiny_checkpoint):
 
 
 def test_accuracy_and_its_error_by_hand():
-    found = watches.score(examples("a", "b"), [0, 1, 2, 3], ["correct", "incorrect", "incorrect", "unparsed"],
+    found = looks.score(examples("a", "b"), [0, 1, 2, 3], ["correct", "incorrect", "incorrect", "unparsed"],
                           [10, 20, 30, 40])
     assert found == {"held_out_accuracy": 0.5, "held_out_accuracy_stderr": 0.5, "held_out_unparsed": 0.25,
                      "held_out_tokens": 25.0}  # one problem is all right and the other all wrong
-    mixed = watches.score(examples("a", "b"), [0, 1, 2, 3], ["correct", "correct"] * 2, [1] * 4)
+    mixed = looks.score(examples("a", "b"), [0, 1, 2, 3], ["correct", "correct"] * 2, [1] * 4)
     assert mixed["held_out_accuracy"] == 0.5 and mixed["held_out_accuracy_stderr"] == 0.0
-    single = watches.score(examples("a"), [0, 1], ["correct", "unparsed"], [1, 1])
+    single = looks.score(examples("a"), [0, 1], ["correct", "unparsed"], [1, 1])
     assert "held_out_accuracy_stderr" not in single
 
 
@@ -61,7 +62,7 @@ def test_the_error_is_that_of_drawing_problems_again():
     for _ in range(400):
         rights = chance.random(40) < 0.7  # a problem's two judgements go together
         verdicts = [("correct", "incorrect")[place % 2] if rights[place // 2] else "unparsed" for place in range(80)]
-        found = watches.score(examples(*map(str, range(40))), range(80), verdicts, [1] * 80)
+        found = looks.score(examples(*map(str, range(40))), range(80), verdicts, [1] * 80)
         errors.append(found["held_out_accuracy_stderr"])
         means.append(found["held_out_accuracy"])
     assert np.mean(errors) == pytest.approx(np.std(means), rel=0.1)
@@ -70,9 +71,10 @@ def test_the_error_is_that_of_drawing_problems_again():
 def test_the_slice_is_fixed_and_of_other_problems(config, reader, tmp_path):
     def chosen(some=(), **changes):
         how = {name: changes.pop(name) for name in ("num_examples", "patience") if name in changes}
-        changed = dataclasses.replace(config, watch=watches.WatchConfig(**how), **changes)
+        changed = dataclasses.replace(config, watch=looks.WatchConfig(**how), **changes)
         trained = {each.problem_id for each in some}
-        return [each.id for each in watches.slice_of(changed, trained, reader, tmp_path, longest=changed.prompt_length)]
+        return [each.id for each in looks.slice_of(changed.held_out, changed.watch, trained, reader, tmp_path,
+                                                   longest=changed.prompt_length)]
 
     assert sorted(chosen()) == ["c/3", "c/4", "d/3", "d/4", "e/3", "e/4"]
     assert chosen(num_examples=4) == chosen()[:4] and chosen(held_out="") == []
@@ -93,10 +95,10 @@ def test_the_slice_is_fixed_and_of_other_problems(config, reader, tmp_path):
     ([0.5, 0.6, 0.6, 0.55], 2, True), ([0.5, 0.6, 0.6, 0.55], 3, False), ([0.5, 0.6, 0.6, 0.61], 2, False),
     ([0.5, 0.4], 1, True), ([0.5], 1, False), ([0.5, 0.4, 0.3, 0.2], 0, False)])
 def test_when_it_is_enough(accuracies, patience, ends):
-    rows = [{"step": 10 * place, watches.ACCURACY: value} for place, value in enumerate(accuracies)]
+    rows = [{"step": 10 * place, looks.ACCURACY: value} for place, value in enumerate(accuracies)]
     last = rows.pop()
     rows.insert(1, {"step": 5, "reward": 1.0})
-    why = watches.exhausted(rows, last["step"], last, patience)
+    why = looks.exhausted(rows, last["step"], last, patience)
     assert bool(why) == ends and (not ends or f"best after step {10 * np.argmax(accuracies)} (" in why)
 
 
@@ -108,8 +110,8 @@ def test_a_look_draws_with_the_same_seeds_and_ends_the_run_when_it_is_enough(con
         text = reader.tokenizer.encode(" </think> incorrect")
         return [Sample(place, 0, np.array(text), np.zeros(len(text)), "stop") for place in range(len(prompts))]
 
-    config = dataclasses.replace(config, watch=watches.WatchConfig(every=5, num_samples=3, seed=9, patience=1))
-    look = watches.watch(config, examples("c"), reader, tmp_path)
+    config = dataclasses.replace(config, watch=looks.WatchConfig(every=5, num_samples=3, seed=9, patience=1))
+    look = looks.watch(config.watch, config.sampling, examples("c"), reader, tmp_path)
     found = look(types.SimpleNamespace(step=0, rows=(), sample=sample))
     assert found["held_out_unparsed"] == 1.0  # plain text closes no thought
     with pytest.raises(watching.Enough, match=r"best after step 0 .* in 1 looks since") as enough:
@@ -123,39 +125,40 @@ def test_a_look_draws_with_the_same_seeds_and_ends_the_run_when_it_is_enough(con
 
 def test_nothing_is_watched_by_default(config, reader, tmp_path):
     plain = dataclasses.replace(config, held_out="")
-    assert watches.watch(plain, [], reader, tmp_path) is None and watches.show(plain, [], reader, tmp_path) is None
+    assert looks.watch(plain.watch, plain.sampling, [], reader, tmp_path) is None
+    assert thoughts.show(plain, [], reader, tmp_path) is None
 
 
 def test_the_curves_are_a_picture_and_the_same_for_the_same_rows(tmp_path):
     rows = [{"step": step, "reward": step / 9, "grad_norm": float("nan"), "draws": 1.0} for step in range(1, 9)]
     rows[3] |= {"held_out_accuracy": 0.5, "held_out_accuracy_stderr": 0.1}
-    watches.draw(tmp_path, rows)
+    looks.draw(tmp_path, rows)
     first = (tmp_path / "curves.svg").read_bytes()
     assert xml.etree.ElementTree.fromstring(first).tag.endswith("svg")
-    watches.draw(tmp_path, rows)
+    looks.draw(tmp_path, rows)
     assert (tmp_path / "curves.svg").read_bytes() == first
-    watches.draw(tmp_path, rows[:2])
+    looks.draw(tmp_path, rows[:2])
     assert (tmp_path / "curves.svg").read_bytes() != first
 
 
 def test_a_page_at_each_look_of_groups_that_train(config, reader, tmp_path):
     train = training.TrainConfig(num_steps=7)
-    config = dataclasses.replace(config, train=train, watch=watches.WatchConfig(every=3, thoughts=1))
-    show = watches.show(config, examples("a", "b"), reader, tmp_path)
+    config = dataclasses.replace(config, train=train, watch=looks.WatchConfig(every=3, thoughts=1))
+    show = thoughts.show(config, examples("a", "b"), reader, tmp_path)
     close = reader.tokenizer.control("</think>")
     spoken = [reader.tokenizer.encode("so it is"), [*reader.tokenizer.encode("no <b>"), close,
                                                     *reader.tokenizer.encode("Verdict: incorrect")]]
     samples = [Sample(0, n, np.array(text), np.zeros(len(text)), "stop") for n, text in enumerate(spoken)]
-    groups = [drawing.Group((1,), samples, np.array([0.0, 1.0], np.float32), 3)] * 2
+    some = [groups.Group((1,), samples, np.array([0.0, 1.0], np.float32), 3)] * 2
     for step in range(1, 8):
-        show(step, groups)
+        show(step, some)
     pages = {path.name: path.read_text() for path in (tmp_path / "thoughts").iterdir()}
     assert sorted(pages) == ["step-000001.html", "step-000003.html", "step-000006.html", "step-000007.html"]
     page = pages["step-000003.html"]
     assert "b/4" in page and "label: incorrect" in page and "1 of the 2 groups" in page
     assert "reward 0.000, advantage -1.000" in page and "reward 1.000, advantage +1.000" in page
     assert "✗ unparsed" in page and "✓ incorrect" in page and "no &lt;b&gt;" in page and "so it is" in page
-    show(3, [drawing.Group((1,), samples, np.array([0.0, 1.0], np.float32), 4, 1), *groups])  # of another kind
+    show(3, [groups.Group((1,), samples, np.array([0.0, 1.0], np.float32), 4, 1), *some])  # of another kind
     assert (tmp_path / "thoughts" / "step-000003.html").read_text() == page
     show(3, [])
     assert "0 of the 0 groups" in (tmp_path / "thoughts" / "step-000003.html").read_text()
@@ -164,7 +167,7 @@ def test_a_page_at_each_look_of_groups_that_train(config, reader, tmp_path):
 def test_the_slice_is_judged_as_libra_judge_does(config, tmp_path):
     """On the miniature, which answers; the last look and a judge of the export agree."""
     config = dataclasses.replace(config, checkpoint=str(MINIATURE),
-                                 watch=watches.WatchConfig(num_samples=2, thoughts=2))
+                                 watch=looks.WatchConfig(num_samples=2, thoughts=2))
     summary = rl.run(config, tmp_path / "out")
     rows = metrics.read(tmp_path / "out" / "metrics.jsonl")
     assert [row["step"] for row in rows if "held_out_accuracy" in row] == [0, 2]

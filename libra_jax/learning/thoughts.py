@@ -9,10 +9,17 @@ from __future__ import annotations
 import dataclasses
 import html
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from libra_jax import records
+import numpy as np
+
+from libra_jax import records, runs
 from libra_jax.bench import formulas, page
+from libra_jax.judges.model import ModelJudge
+from libra_jax.learning.config import Config
+from libra_jax.learning.groups import Group
+from libra_jax.objectives import grpo
 from libra_jax.records import JudgingExample
 
 LONGEST = 6_000  # characters of a text in a page: half of them its beginning, half its end
@@ -88,3 +95,37 @@ def _text(text: str) -> str:
         return f'<div class="text">{formulas.render(text)}</div>'
     return (f'<div class="text">{formulas.render(text[:half])}</div><p class="note">[... {len(text) - 2 * half:,} '
             f'characters ...]</p><div class="text">{formulas.render(text[-half:])}</div>')
+
+
+def show(config: Config, examples: Sequence[JudgingExample], reader: ModelJudge, workdir: pathlib.Path,
+         label: str = "rl") -> Callable[[int, Sequence[Group]], None] | None:
+    """Writes a page of the groups that train a step, at the steps of the looks, of the judging ones alone.
+
+    `examples` are those of the first prompts.
+    """
+    how, total = config.watch, config.train.num_steps
+    if not how.thoughts:
+        return None
+    steps = sorted({1, total, *(range(how.every, total, how.every) if how.every else ())})
+
+    def page_of(step: int, groups: Sequence[Group]) -> None:
+        if step in steps and runs.is_first():
+            judged = [group for group in groups if group.index < len(examples)]
+            cards = [(examples[group.index], said(group)) for group in judged[:how.thoughts]]
+            place = steps.index(step)
+            write(workdir / "thoughts", f"{label}, step {step} of {total}", step, cards,
+                           before=steps[place - 1] if place else None, after=steps[place + 1:place + 2],
+                           num_groups=len(judged))
+
+    def said(group: Group) -> list[Said]:
+        advantages: Any = np.asarray(grpo.advantages(group.rewards[None], normalise=config.grpo.normalise))[0]
+        spoken = []
+        for sample, reward, advantage in zip(group.samples, group.rewards, advantages, strict=True):
+            thought, verdict = reader.read(sample.tokens)
+            if verdict == "unparsed":  # what stands behind the thought may be why
+                thought = reader.tokenizer.decode([int(token) for token in sample.tokens])
+            spoken.append(Said(thought=thought, verdict=verdict, num_tokens=len(sample.tokens),
+                                        finish=sample.finish, reward=float(reward), advantage=float(advantage)))
+        return spoken
+
+    return page_of

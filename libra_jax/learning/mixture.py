@@ -15,23 +15,21 @@ import dataclasses
 import json
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from libra_jax import runs
 from libra_jax.data import shares, tasks
 from libra_jax.judges.model import ModelJudge
+from libra_jax.judging import curriculum
 from libra_jax.judging import reward as rewards
 from libra_jax.judging.curriculum import CurriculumConfig
-from libra_jax.records import JudgingExample, Problem, RankingExample
+from libra_jax.learning.config import Config
+from libra_jax.records import Judgement, JudgingExample, Problem, RankingExample
 from libra_jax.sampling import engine
-from libra_jax.stages import course
 from libra_jax.text import chat
 from libra_jax.verify import batch
-
-if TYPE_CHECKING:
-    from libra_jax.stages import rl
 
 KINDS = ("judging", "ranking", "problems")
 
@@ -131,7 +129,7 @@ class Mixture:
         return np.cumsum([0, *(len(kind.prompts) for kind in self.kinds[:-1])]).tolist()
 
 
-def load(config: rl.Config, reader: ModelJudge, workdir: pathlib.Path, stack: contextlib.ExitStack) -> Mixture:
+def load(config: Config, reader: ModelJudge, workdir: pathlib.Path, stack: contextlib.ExitStack) -> Mixture:
     """The kinds whose files `config` names; `reader` is the judge that is trained, and `stack` ends what they start.
 
     ValueError for weights that are none, for a file without a prompt that is short enough, or an example without what
@@ -154,13 +152,13 @@ def load(config: rl.Config, reader: ModelJudge, workdir: pathlib.Path, stack: co
         for name, weight in zip(KINDS, weights, strict=True) if files[name]])
 
 
-def _judging(config: rl.Config, reader: ModelJudge, path: str, workdir: pathlib.Path) -> Kind:
+def _judging(config: Config, reader: ModelJudge, path: str, workdir: pathlib.Path) -> Kind:
     examples, broken = runs.read(path, JudgingExample, workdir)
     for example in examples:
         if example.correct is None:
             raise ValueError(f"{path}: example {example.id!r} has no label; RL needs one")
     about = frozenset(example.problem_id for example in examples)
-    examples, counts, more = course.take(config, examples, workdir)
+    examples, counts, more = taken(config, examples, workdir)
     prompts, kept = _fitting("judging", path, [reader.prompt(example) for example in examples], config, reader)
     judged = [examples[index] for index in kept]
 
@@ -175,7 +173,24 @@ def _judging(config: rl.Config, reader: ModelJudge, path: str, workdir: pathlib.
                 problem_ids=about)
 
 
-def _ranking(config: rl.Config, reader: ModelJudge, path: str, workdir: pathlib.Path) -> Kind:
+def taken(config: Config, examples: Sequence[JudgingExample], workdir: pathlib.Path
+          ) -> tuple[list[JudgingExample], dict[str, int], int]:
+    """The examples in the order of the curriculum, its counts for the summary, and the number of broken lines.
+
+    Without `config.judgements` they are all of them, and nothing is counted. ValueError for a curriculum without
+    judgements, or as curriculum.choose.
+    """
+    if not config.judgements:
+        if config.curriculum != CurriculumConfig():
+            raise ValueError("--config.curriculum chooses by pass rates: give --config.judgements, several an example, "
+                             "of the judge that is to learn")
+        return list(examples), {}, 0
+    judgements, broken = runs.read(config.judgements, Judgement, workdir)
+    chosen, stats = curriculum.choose(examples, judgements, config.curriculum)
+    return chosen, {"given": len(examples), **dataclasses.asdict(stats)}, broken
+
+
+def _ranking(config: Config, reader: ModelJudge, path: str, workdir: pathlib.Path) -> Kind:
     examples, broken = runs.read(path, RankingExample, workdir, name="ranking")
     prompts, kept = _fitting("ranking", path, [reader.ranking_prompt(example) for example in examples], config, reader)
     asked = [examples[index] for index in kept]
@@ -191,7 +206,7 @@ def _ranking(config: rl.Config, reader: ModelJudge, path: str, workdir: pathlib.
                 problem_ids=frozenset(example.problem_id for example in asked))
 
 
-def _problems(config: rl.Config, reader: ModelJudge, path: str, workdir: pathlib.Path, pool: batch.Pool) -> Kind:
+def _problems(config: Config, reader: ModelJudge, path: str, workdir: pathlib.Path, pool: batch.Pool) -> Kind:
     problems, broken = runs.read(path, Problem, workdir, name="problems")
     for problem in problems:
         if problem.answer is None:
@@ -226,7 +241,7 @@ def decisions(pool: batch.Pool, pairs: Sequence[tuple[str, str]]) -> list[tuple[
     return [tuple(pair) for pair in json.loads(runs.from_first(decide))]
 
 
-def _fitting(name: str, path: str, prompts: Sequence[Sequence[int]], config: rl.Config, reader: ModelJudge
+def _fitting(name: str, path: str, prompts: Sequence[Sequence[int]], config: Config, reader: ModelJudge
              ) -> tuple[list[tuple[int, ...]], list[int]]:
     """The prompts of at most prompt_length tokens, as the task of this kind streams them, and their places."""
     features: list[dict[str, Any]] = [

@@ -11,26 +11,25 @@ import concurrent.futures
 import dataclasses
 import math
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import numpy as np
 
 from libra_jax.data import packing
 from libra_jax.judging import reward as rewards
+from libra_jax.learning import mixture
+from libra_jax.learning.config import Config
+from libra_jax.learning.seen import Seen, seen
 from libra_jax.model import transformer
 from libra_jax.model.config import ModelConfig
 from libra_jax.objectives import grpo
 from libra_jax.parallel import mesh as meshes
 from libra_jax.sampling import engine, entrance
-from libra_jax.stages import mixture
 from libra_jax.train import preemption, watching
 from libra_jax.train import run as training
 from libra_jax.train import step as steps
-
-if TYPE_CHECKING:
-    from libra_jax.stages import rl
 
 MIN_ROW = 256  # places of a row at least, so that short samples share one
 
@@ -52,7 +51,7 @@ class Group:
         return np.ptp(self.rewards) > 1e-6
 
 
-def sampling_mesh(config: rl.Config, mesh: jax.sharding.Mesh, devices: Sequence[jax.Device]) -> jax.sharding.Mesh:
+def sampling_mesh(config: Config, mesh: jax.sharding.Mesh, devices: Sequence[jax.Device]) -> jax.sharding.Mesh:
     """How parameters lie over `devices` while they sample; `mesh` is the trainer's."""
     if any(dataclasses.astuple(config.sampling_mesh)):
         return meshes.make(config.sampling_mesh, devices)
@@ -83,50 +82,6 @@ def to_batch(groups: Sequence[Group], row_step: int, length: int, normalise: str
     return batch
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Seen:
-    """What the watch of a run is given.
-
-    Attributes:
-      step: optimizer rounds done; 0 before the first.
-      model, params: the parameters after them, float32 masters laid out as they train. Not to be kept: the next step
-        takes their memory.
-      rows: the rows of metrics of the steps before (train/metrics.py `read`), with what the watch measured.
-      sample: (prompts of token ids, SamplingConfig, ids=...) -> samples of the current parameters, in order, as
-        engine.generate draws them; the run's stop tokens end them. The seed is the config's own, so that every look
-        draws alike.
-    """
-
-    step: int
-    model: ModelConfig
-    params: Any
-    rows: watching.Rows
-    sample: Callable[..., list[engine.Sample]]
-
-
-def seen(step: int, params: Any, rows: watching.Rows, model: ModelConfig, mesh: jax.sharding.Mesh,
-         stop_ids: Sequence[int], *, longest: int, progress: Callable[[engine.Progress], None],
-         thread: concurrent.futures.Executor | None = None) -> Seen:
-    """What a watch is given of parameters that sample on `mesh`; `longest` and `progress` as engine.generate."""
-    weights: list[Any] = []  # as they sample; made when they are first asked for
-
-    def sample(prompts: Sequence[Sequence[int]], sampling: engine.SamplingConfig, *, ids: Sequence[int] | None = None
-               ) -> list[engine.Sample]:
-        if not weights:
-            weights.append(entrance.enter(model, params, mesh))
-
-        def draw() -> list[engine.Sample]:
-            return list(engine.generate(model, weights[0], prompts, sampling, stop_ids=stop_ids, ids=ids,
-                                        progress=progress, longest=longest, mesh=mesh if mesh.size > 1 else None))
-
-        # In turn with what is drawn ahead: two programs at once on several devices would wait for each other.
-        return thread.submit(draw).result() if thread else draw()
-
-    return Seen(step=step, model=model, params=params, rows=rows, sample=sample)
-
-
-# Metrics of the parameters, which are logged with their step; watching.Enough ends the run.
-Watch = Callable[[Seen], Mapping[str, float]]
 # (number of a step from 1, the groups that train it), on every host
 Show = Callable[[int, Sequence[Group]], None]
 
@@ -151,9 +106,9 @@ def measure(groups: Sequence[Group]) -> dict[str, float]:
 class Drawer:
     """Draws groups from the current parameters and rewards them; a pure function of (step number, parameters)."""
 
-    def __init__(self, config: rl.Config, kinds: mixture.Mixture, stop_ids: Sequence[int], scorer: Callable,
+    def __init__(self, config: Config, kinds: mixture.Mixture, stop_ids: Sequence[int], scorer: Callable,
                  devices: Sequence[jax.Device], show: Show | None = None):
-        """`scorer` (model, mesh) gives a function as rl.scorer does; `devices` are those that sample."""
+        """`scorer` (model, mesh) gives a function as stages/rl.py's scorer does; `devices` are those that sample."""
         self.show = show
         self.config, self.mixture, self.prompts, self.stop_ids = config, kinds, kinds.prompts, stop_ids
         self.scorer, self.devices = scorer, list(devices)

@@ -1,4 +1,4 @@
-"""What a person can see of a run while it goes on: a held-out slice, thoughts to read, a picture of the curves.
+"""What a person can see of a run while it goes on: a held-out slice and a picture of the curves (and thoughts.py).
 
 All of it at the same steps: before the first, after every `watch.every` and after the last (thoughts from the first
 step on). Nothing of it changes what is trained, but that `watch.patience` may end the run.
@@ -10,21 +10,17 @@ import collections
 import dataclasses
 import math
 import pathlib
-from collections.abc import Callable, Mapping, Sequence, Set
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence, Set
 
 import numpy as np
 
 from libra_jax import records, runs
 from libra_jax.bench import browser, plots
 from libra_jax.judges.model import ModelJudge, stable_id
-from libra_jax.objectives import grpo
+from libra_jax.learning.seen import Seen, Watch
 from libra_jax.records import JudgingExample
-from libra_jax.stages import thoughts
+from libra_jax.sampling import engine
 from libra_jax.train import metrics, progress, watching
-
-if TYPE_CHECKING:
-    from libra_jax.stages import drawing, rl, sft
 
 ACCURACY = "held_out_accuracy"
 
@@ -53,56 +49,55 @@ class WatchConfig:
                              "negative")
 
 
-def slice_of(config: rl.Config | sft.Config, trained: Set[str], reader: ModelJudge,
-             workdir: pathlib.Path, *, longest: int) -> list[JudgingExample]:
-    """The examples of `config.held_out` that every look judges; none where the file is not named.
+def slice_of(path: str, how: WatchConfig, trained: Set[str], reader: ModelJudge, workdir: pathlib.Path, *,
+             longest: int) -> list[JudgingExample]:
+    """The examples of the file `path`, the config's `held_out`, that every look judges; none where it is "".
 
     Their prompts are at most `longest` tokens; `trained` are the ids of the problems that are trained on.
 
     ValueError for a problem that is trained on, an example without label, or where no prompt is short enough.
     """
-    how = config.watch
-    if not config.held_out:
+    if not path:
         if how.patience:
             raise ValueError(f"watch.patience={how.patience} without held_out: there is no held_out_accuracy to wait "
                              "for; name a file of judging examples of other problems, or set it to 0")
         return []
-    found, _ = runs.read(config.held_out, JudgingExample, workdir)
+    found, _ = runs.read(path, JudgingExample, workdir)
     shared = sorted(trained & {example.problem_id for example in found})
     if shared:
-        raise ValueError(f"{config.held_out}: {len(shared)} of its problems are trained on too, such as "
+        raise ValueError(f"{path}: {len(shared)} of its problems are trained on too, such as "
                          f"{shared[0]!r}; hold out examples of other problems (`libra curate` divides by problem)")
     for example in found:
         if example.correct is None:
-            raise ValueError(f"{config.held_out}: example {example.id!r} has no label; accuracy needs one")
+            raise ValueError(f"{path}: example {example.id!r} has no label; accuracy needs one")
     fitting = [example for example in found if len(reader.prompt(example)) <= longest]
     if not fitting:
-        raise ValueError(f"{config.held_out}: no prompt of at most {longest} tokens; raise the length that the config "
+        raise ValueError(f"{path}: no prompt of at most {longest} tokens; raise the length that the config "
                          "allows, or give shorter ones")
     return browser.choose(fitting, how.num_examples)
 
 
-def watch(config: rl.Config | sft.Config, chosen: Sequence[JudgingExample], reader: ModelJudge, workdir: pathlib.Path
-          ) -> drawing.Watch | None:
+def watch(how: WatchConfig, sampling: engine.SamplingConfig, chosen: Sequence[JudgingExample], reader: ModelJudge,
+          workdir: pathlib.Path) -> Watch | None:
     """Judges the slice at each look, draws the curves, and says when it is enough; None where nothing is watched.
 
-    Judgements are drawn as `config.sampling` says, with the number and the seed of `config.watch`.
+    Judgements are drawn as `sampling` says, with the number and the seed of `how`.
     """
-    if not chosen and not config.watch.every:
+    if not chosen and not how.every:
         return None
     prompts = [reader.prompt(example) for example in chosen]
     ids = [stable_id(example.id) for example in chosen]
-    sampling = dataclasses.replace(config.sampling, num_samples=config.watch.num_samples, seed=config.watch.seed)
+    drawn = dataclasses.replace(sampling, num_samples=how.num_samples, seed=how.seed)
 
-    def look(seen: drawing.Seen) -> Mapping[str, float]:
+    def look(seen: Seen) -> Mapping[str, float]:
         found = {}
         if chosen:
-            samples = seen.sample(prompts, sampling, ids=ids)
+            samples = seen.sample(prompts, drawn, ids=ids)
             verdicts = [reader.read(sample.tokens)[1] for sample in samples]
             found = score(chosen, [sample.prompt for sample in samples], verdicts,
                           [len(sample.tokens) for sample in samples])
         draw(workdir, [*seen.rows, metrics.row(seen.step, found)])
-        if why := exhausted(seen.rows, seen.step, found, config.watch.patience):
+        if why := exhausted(seen.rows, seen.step, found, how.patience):
             raise watching.Enough(why, found)
         return found
 
@@ -153,37 +148,3 @@ def draw(workdir: pathlib.Path, rows: watching.Rows, label: str = "run") -> None
                            for name in [*held_out, *progress.ordered(names)]})
     if images:
         records.write_text(workdir / "curves.svg", plots.svg(images[label]).decode("utf-8"))
-
-
-def show(config: rl.Config, examples: Sequence[JudgingExample], reader: ModelJudge, workdir: pathlib.Path,
-         label: str = "rl") -> Callable[[int, Sequence[drawing.Group]], None] | None:
-    """Writes a page of the groups that train a step, at the steps of the looks, of the judging ones alone.
-
-    `examples` are those of the first prompts.
-    """
-    how, total = config.watch, config.train.num_steps
-    if not how.thoughts:
-        return None
-    steps = sorted({1, total, *(range(how.every, total, how.every) if how.every else ())})
-
-    def write(step: int, groups: Sequence[drawing.Group]) -> None:
-        if step in steps and runs.is_first():
-            judged = [group for group in groups if group.index < len(examples)]
-            cards = [(examples[group.index], said(group)) for group in judged[:how.thoughts]]
-            place = steps.index(step)
-            thoughts.write(workdir / "thoughts", f"{label}, step {step} of {total}", step, cards,
-                           before=steps[place - 1] if place else None, after=steps[place + 1:place + 2],
-                           num_groups=len(judged))
-
-    def said(group: drawing.Group) -> list[thoughts.Said]:
-        advantages: Any = np.asarray(grpo.advantages(group.rewards[None], normalise=config.grpo.normalise))[0]
-        spoken = []
-        for sample, reward, advantage in zip(group.samples, group.rewards, advantages, strict=True):
-            thought, verdict = reader.read(sample.tokens)
-            if verdict == "unparsed":  # what stands behind the thought may be why
-                thought = reader.tokenizer.decode([int(token) for token in sample.tokens])
-            spoken.append(thoughts.Said(thought=thought, verdict=verdict, num_tokens=len(sample.tokens),
-                                        finish=sample.finish, reward=float(reward), advantage=float(advantage)))
-        return spoken
-
-    return write
