@@ -1,6 +1,7 @@
 """Packaging of libra_jax. Ranges are pinned to the minor versions that the tests run on."""
 
 import pathlib
+import re
 import shutil
 
 from setuptools import find_packages, setup
@@ -26,7 +27,7 @@ class BuildWithConfigs(build_py):
 
 setup(
     name="libra_jax",
-    version="0.1.0",
+    version=re.search(r'^__version__ = "(.+?)"', open("libra_jax/__init__.py", encoding="utf-8").read(), re.M)[1],
     description="Libra (arXiv 2507.21645) in JAX: generative judges of hard mathematics, trained and measured on TPUs.",
     long_description=open("README.md", encoding="utf-8").read(),
     long_description_content_type="text/markdown",

@@ -23,6 +23,7 @@ from typing import Any
 
 from libra_jax import records
 from libra_jax.judges import answers, wire
+from libra_jax.judges.protocol import given
 from libra_jax.judges.tally import Prices, Request, Tally, of, to_stderr
 from libra_jax.judging.prompt import Template
 from libra_jax.records import Judgement, JudgingExample
@@ -112,7 +113,7 @@ class EndpointConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EndpointJudge:
-    """As protocol.Judge. Judgements follow the examples, `config.num_samples` each.
+    """As protocol.Sampler. Judgements follow the examples, `config.num_samples` each.
 
     With a `log` (a path) every finished request is written there at once, in order of finishing, and a run that goes
     on asks nothing twice that was answered. A request that failed for good becomes an unparsed judgement whose thought
@@ -171,6 +172,19 @@ class EndpointJudge:
                                         "unparsed, with a larger --config.endpoint.max_failures)")
         if log:
             log.finish()
+
+    def watched(self, told: bool | Callable[[int, int], None]) -> EndpointJudge:
+        """As Sampler.watched; the line has retries, tokens and cost, too."""
+        if not callable(told):
+            return dataclasses.replace(
+                self, progress=to_stderr(f"judge {self.name}", self.config.prices) if told else None)
+        return dataclasses.replace(self, progress=lambda tally, done, total: told(done, total))
+
+    def with_settings(self, *, votes: int | None = None, temperature: float | None = None,
+                      max_new_tokens: int | None = None, seed: int | None = None) -> EndpointJudge:
+        """As Sampler.with_settings."""
+        changes = given(num_samples=votes, temperature=temperature, max_tokens=max_new_tokens, seed=seed)
+        return dataclasses.replace(self, config=dataclasses.replace(self.config, **changes))
 
     def body(self, example: JudgingExample, sample: int) -> bytes:
         """The request as JSON: the template's messages up to where the judge takes over."""
@@ -248,7 +262,7 @@ class EndpointJudge:
 
 
 def load(config: EndpointConfig, name: str, template: Template, *, log: pathlib.Path | None = None) -> EndpointJudge:
-    """A judge with its key from the environment and its progress on stderr. ValueError for what is not set."""
+    """A judge with its key from the environment. ValueError for what is not set."""
     for field in ("url", "model"):
         if not getattr(config, field):
             raise ValueError(f"--config.endpoint.{field} is empty; expected the API's base URL, and the model's name "
@@ -259,8 +273,7 @@ def load(config: EndpointConfig, name: str, template: Template, *, log: pathlib.
                          "(or --config.endpoint.api_key_env= for a server that needs none)")
     if not key.isascii() or not key.isprintable() or " " in key:  # the value itself goes into no message
         raise ValueError(f"the environment variable {config.api_key_env} holds characters that no key has")
-    return EndpointJudge(config=config, template=template, name=name, key=key, log=log,
-                         progress=to_stderr(f"judge {name}", config.prices))
+    return EndpointJudge(config=config, template=template, name=name, key=key, log=log)
 
 
 @dataclasses.dataclass(frozen=True)

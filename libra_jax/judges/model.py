@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from libra_jax.judges import verdict_probability
+from libra_jax.judges.protocol import given
 from libra_jax.judging import verdict
 from libra_jax.judging.prompt import Template
 from libra_jax.model import hf
@@ -44,7 +45,7 @@ class ModelJudgeConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelJudge:
-    """As protocol.Judge. Judgements follow the examples, `config.sampling.num_samples` each, streamed by batches.
+    """As protocol.Sampler. Judgements follow the examples, `config.sampling.num_samples` each, streamed by batches.
 
     `params` may be replaced (dataclasses.replace) by later ones of the same model: nothing is compiled again. An
     example's draws are seeded by its id, so they do not depend on which other examples are judged with it.
@@ -62,6 +63,19 @@ class ModelJudge:
     def name(self) -> str:
         """The name that judgements carry."""
         return self.config.name
+
+    def watched(self, told: bool | Callable[[int, int], None]) -> ModelJudge:
+        """As Sampler.watched."""
+        if not callable(told):
+            return dataclasses.replace(self, progress=engine.to_stderr(f"judge {self.name}") if told else None)
+        return dataclasses.replace(self, progress=lambda now: told(now.num_done, now.num_total))
+
+    def with_settings(self, *, votes: int | None = None, temperature: float | None = None,
+                      max_new_tokens: int | None = None, seed: int | None = None) -> ModelJudge:
+        """As Sampler.with_settings: the same parameters and compiled programs, where shapes allow."""
+        changes = given(num_samples=votes, temperature=temperature, max_new_tokens=max_new_tokens, seed=seed)
+        sampling = dataclasses.replace(self.config.sampling, **changes)
+        return dataclasses.replace(self, config=dataclasses.replace(self.config, sampling=sampling))
 
     def prompt(self, example: JudgingExample) -> tuple[int, ...]:
         """Token ids up to where the judge takes over; the reference and the label are not in them."""

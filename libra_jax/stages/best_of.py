@@ -126,13 +126,8 @@ def scored(judge: str, judgements: Sequence[Judgement], rollouts: Sequence[Verif
     if unknown := next((name for name in votes if name not in known), None):
         raise ValueError(f"a judgement by {judge!r} is of {unknown!r}, which is not among the {len(known)} responses; "
                          "judge the examples.jsonl that this stage writes")
-    found = {}
-    for name, some in votes.items():
-        given = [each.score for each in some if each.score is not None]
-        score = float(np.mean(given)) if given else reward.score(some)
-        if score is not None:
-            found[name] = score
-    return found
+    found = {name: reward.mean_score(some) for name, some in votes.items()}
+    return {name: score for name, score in found.items() if score is not None}
 
 
 def pool(problems: Mapping[str, Problem], by_problem: Mapping[str, Sequence[VerifiedRollout]],

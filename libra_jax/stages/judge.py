@@ -181,7 +181,7 @@ def make(config: Config, *, given: Sequence[Score] = (), calibration: Sequence[J
         return scores.load(given, calibration, name=config.name or "scores")
     if config.judge == "endpoint":
         return endpoints.load(config.endpoint, config.name or config.endpoint.model, load_template(config.template),
-                              log=log)
+                              log=log).watched(True)
     if config.judge in baselines.BASELINES:
         judge = baselines.BASELINES[config.judge]()
         return dataclasses.replace(judge, name=config.name or judge.name)
@@ -199,8 +199,7 @@ def of_checkpoint(config: Config) -> model.ModelJudge:
     how = model.ModelJudgeConfig(name=name, thinking=config.thinking, sampling=config.sampling,
                                  enough=config.enough, probability=config.probability)
     template, mesh = load_template(config.template), meshes.for_sampling(config.mesh)
-    return model.load(config.checkpoint, how, template, mesh=mesh, compute_dtype=config.compute_dtype,
-                      progress=engine.to_stderr(f"judge {name}"))
+    return model.load(config.checkpoint, how, template, mesh=mesh, compute_dtype=config.compute_dtype).watched(True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -6,11 +6,14 @@ math-verify. A pair at which a worker hangs or dies is undecided; the worker is 
 
 from __future__ import annotations
 
+import atexit
 import collections
 import contextlib
 import dataclasses
+import functools
 import multiprocessing.connection
 import os
+import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -196,3 +199,41 @@ def _decision(result: Any, item: dict[str, str], timeout: float) -> Decision:
 
 def _shown(answer: str) -> str:
     return repr(answer) if len(answer) <= SHOWN else repr(answer[:SHOWN]) + "..."
+
+
+def verify_answer(response: str, reference: str) -> Decision:
+    r"""Whether the final answer of `response` equals `reference`, by the rules of the verify stage.
+
+    What takes computer algebra is decided in a process of its own, bounded in time (5 s) and memory, which starts with
+    the first such call and stays, so any text is safe; of several threads one waits for the other. `decide` is for
+    many. ValueError for what is no text. Worked: verify_answer(r"So \boxed{1/2}.", "0.5").correct is True; a response
+    without a final answer is incorrect.
+    """
+    for name, text in (("response", response), ("reference", reference)):
+        if not isinstance(text, str):
+            raise ValueError(f"{name} is {text!r:.60}, a {type(text).__name__}; expected a text, such as '54'")
+    item = {"text": response, "reference": reference}
+    try:
+        return _decision(answer(item, _postpone), item, 0.0)
+    except _Postponed:
+        with _ONE_AT_A_TIME:
+            (decision,) = _own_worker().decide([(response, reference)])
+        return decision
+
+
+class _Postponed(Exception):
+    """The decision may take long, and is not made in this process."""
+
+
+def _postpone() -> None:
+    raise _Postponed
+
+
+@functools.cache
+def _own_worker() -> Pool:
+    pool = Pool(num_workers=1)
+    atexit.register(pool.close)
+    return pool
+
+
+_ONE_AT_A_TIME = threading.Lock()

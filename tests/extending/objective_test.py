@@ -8,6 +8,7 @@ import pytest
 import libra_jax.miniature
 from libra_jax import config as configs
 from libra_jax import records
+from libra_jax.command import entry
 from libra_jax.model import hf
 from libra_jax.records import PreferencePair
 from libra_jax.train import metrics
@@ -28,7 +29,7 @@ def simpo(tmp_path, shown):
         argv = ["simpo.py", f"--workdir={tmp_path / name}", f"--config.checkpoint={MINIATURE}",
                 f"--config.pairs={tmp_path / 'pairs.jsonl'}", "--config.template=miniature", "--config.batch_size=16",
                 "--config.train.num_steps=2", "--config.train.optimizer.learning_rate=3e-3", *flags]
-        assert configs.main(module.run, module.Config(), argv) == 0
+        assert entry.main(module.run, module.Config(), argv) == 0
         return metrics.read(tmp_path / name / "metrics.jsonl")
 
     return run

@@ -312,7 +312,8 @@ def test_load_takes_the_key_from_the_environment(server, monkeypatch, capsys):
     monkeypatch.setenv("LIBRA_TEST_KEY", f" {KEY}\n")
     judge = endpoint.load(config, "name", TEMPLATE)
     assert (judge.key, judge.name) == (KEY, "name") and KEY not in repr(judge)
-    assert len(list(judge.judge(examples(3)))) == 3
+    assert len(list(judge.judge(examples(3)))) == 3 and capsys.readouterr().err == ""
+    assert len(list(judge.watched(True).judge(examples(3)))) == 3
     said = capsys.readouterr().err.splitlines()[-1]
     assert said.startswith("judge name: 3 of 3 judgements, ") and said.endswith("300 + 30 tokens, cost 0.0000")
     for value in ("", "two\r\nlines", "ключ"):

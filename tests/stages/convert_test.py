@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from libra_jax.judging import prompt
 from libra_jax.model import hf, safetensors_io, transformer
 from libra_jax.model.config import ModelConfig
 from libra_jax.stages import convert
@@ -32,12 +33,14 @@ def test_convert_rounds_shards_and_carries_the_tokenizer(tmp_path, capsys):
     params = transformer.init(CONFIG, key=jax.random.key(0))
     hf.save(tmp_path / "in", CONFIG, params)
     (tmp_path / "in" / "tokenizer.json").write_text("{}")
+    prompt.save_template(tmp_path / "in", prompt.TEMPLATES["miniature"])
     argv = ["convert", f"--workdir={tmp_path / 'out'}", f"--config.checkpoint={tmp_path / 'in'}",
             "--config.max_shard_bytes=8000"]
     assert convert.main(argv) == 0
     assert "in bfloat16, " in capsys.readouterr().out
     assert len(list((tmp_path / "out" / "checkpoint").glob("model-*.safetensors"))) > 1
     assert (tmp_path / "out" / "checkpoint" / "tokenizer.json").is_file()
+    assert prompt.template_of(tmp_path / "out" / "checkpoint") == prompt.TEMPLATES["miniature"]
     config, loaded = hf.load(tmp_path / "out" / "checkpoint")
     assert config == CONFIG
     for found, leaf in zip(jax.tree.leaves(loaded), jax.tree.leaves(params), strict=True):

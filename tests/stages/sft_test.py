@@ -15,6 +15,7 @@ import pytest
 import libra_jax
 from libra_jax import records
 from libra_jax.data import packing
+from libra_jax.judging import prompt
 from libra_jax.judging.prompt import load_template
 from libra_jax.learning import looks
 from libra_jax.model import hf
@@ -54,6 +55,7 @@ def test_it_learns_and_exports_a_whole_checkpoint(config, tmp_path):
     model, params = hf.load(summary["path"])
     assert model.num_layers == 1 and all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
     assert (tmp_path / "out" / "export" / "tokenizer.json").exists()
+    assert prompt.template_of(tmp_path / "out" / "export") == prompt.TEMPLATES["miniature"]
 
 
 def test_it_learns_from_the_labels_of_one_policy_alone(config, tmp_path):

@@ -100,3 +100,20 @@ def test_a_stream_left_early_leaves_nothing_behind_in_its_pool():
             next(pool.decide([("A: 5", "5")]))
         left.close()
         assert [decision.correct for decision in pool.compare([("5", "6"), ("7", "7")])] == [False, True]
+
+
+@pytest.mark.parametrize("response, reference, correct, extracted, why", [
+    (r"So \boxed{1/2}.", "0.5", True, "1/2", "'1/2' equals the reference '0.5'"),
+    ("A: 7", "8", False, "7", "'7' differs from the reference '8'"), ("who knows", "8", False, None, "no final answer"),
+    (r"\boxed{x^2+2x+1}", "(x+1)^2", True, "x^2+2x+1", "equals"),  # by computer algebra, in another process
+    (r"\boxed{" + "(" * 50 + "1" + ")" * 50 + "}", "1", None, "(" * 50 + "1" + ")" * 50, "nested 50 deep"),
+])
+def test_one_answer(response, reference, correct, extracted, why):
+    decision = batch.verify_answer(response, reference)
+    assert (decision.correct, decision.extracted) == (correct, extracted) and why in decision.why
+    assert [decision] == list(batch._own_worker().decide([(response, reference)]))
+
+
+def test_one_answer_that_is_no_text():
+    with pytest.raises(ValueError, match="reference is 54, a int; expected a text"):
+        batch.verify_answer("A: 54", 54)
