@@ -27,7 +27,7 @@ class BuildWithConfigs(build_py):
 
 setup(
     name="libra_jax",
-    version=re.search(r'^__version__ = "(.+?)"', open("libra_jax/__init__.py", encoding="utf-8").read(), re.M)[1],
+    version=re.findall(r'^__version__ = "(.+?)"', open("libra_jax/__init__.py", encoding="utf-8").read(), re.M)[0],
     description="Libra (arXiv 2507.21645) in JAX: generative judges of hard mathematics, trained and measured on TPUs.",
     long_description=open("README.md", encoding="utf-8").read(),
     long_description_content_type="text/markdown",

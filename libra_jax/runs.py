@@ -121,7 +121,7 @@ def claim(note: pathlib.Path, config: Any, *, inputs: Sequence[str], begun: bool
     it does where a field names a Python file. ValueError when the note of an earlier run says otherwise, unless nothing
     was `begun` under it: whoever has put a mistake right goes on in the same folder.
     """
-    now = json.loads(json.dumps(dataclasses.asdict(config)))  # as the note gives it back: lists for tuples
+    now: Any = json.loads(json.dumps(dataclasses.asdict(config)))  # as the note gives it back: lists for tuples
     for name, value in now.items():
         if name in inputs and isinstance(value, list):
             now[name] = [fingerprint(pathlib.Path(path)) for path in value]
@@ -132,10 +132,10 @@ def claim(note: pathlib.Path, config: Any, *, inputs: Sequence[str], begun: bool
         name = next(name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name))
         made = note.with_name(note.name.removesuffix(".config.json"))
         given = _flat(dataclasses.asdict(config)).get(name)
-        before, after = (_of_content(value) for value in (old.get(name), new.get(name)))
-        was = "(other contents)" if before and after else before or repr(old.get(name))
-        now = given if after else repr(new.get(name))
-        raise ValueError(f"{made} was made with {name}={was}, now {name}={now}; use another --workdir, or empty this "
+        left, right = (_of_content(value) for value in (old.get(name), new.get(name)))
+        was = "(other contents)" if left and right else left or repr(old.get(name))
+        other = given if right else repr(new.get(name))
+        raise ValueError(f"{made} was made with {name}={was}, now {name}={other}; use another --workdir, or empty this "
                          "one")
     if is_first():
         records.write_json(note, now)

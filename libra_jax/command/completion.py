@@ -212,7 +212,7 @@ class _Source:
 def _source(module: str, folder: pathlib.Path) -> _Source:
     file = folder.joinpath(*module.split(".")[1:]).with_suffix(".py")
     body = ast.parse(file.read_text(encoding="utf-8")).body if file.is_file() else []
-    imported = {alias.asname or alias.name: (node.module, alias.name)
+    imported = {alias.asname or alias.name: (node.module or "", alias.name)
                 for node in body if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(PACKAGE.name)
                 for alias in node.names}
     assigned = {node.targets[0].id: node.value for node in body

@@ -43,8 +43,8 @@ def lines(config: Any, workdir: pathlib.Path, command: str, stage: Stage) -> Ite
     """What is told, line by line. ValueError or OSError for what would stop the run, as far as can be seen now."""
     if stage.check:
         stage.check(config)
-    found = [(path, each, configs.mark(config, path)) for path in configs.field_paths(config)
-             for each in errors.texts(config, path) if each and configs.mark(config, path)]
+    found = [(path, each, mark) for path in configs.field_paths(config) if (mark := configs.mark(config, path))
+             for each in errors.texts(config, path) if each]
     yield f"dry run: libra {stage.name} would read" + (" nothing" if not found else "")
     width = max((len(path) for path, _, _ in found), default=0)
     for path, each, mark in found:

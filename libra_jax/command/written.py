@@ -42,7 +42,7 @@ def new(workdir: pathlib.Path, since: float) -> Iterator[tuple[str, int, int]]:
             yield path.name + "/" * path.is_dir(), len(fresh), sum(each.st_size for each in fresh)
 
 
-def _size(count: int) -> str:
+def _size(count: float) -> str:
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"

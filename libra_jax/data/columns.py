@@ -147,14 +147,14 @@ def _fitted(name: str, value: Any, hint: Any) -> Any:
         value = None
     if isinstance(value, bool) or value is None:
         return value
-    if isinstance(value, (int, float)):
+    if isinstance(value, int | float):
         if math.isinf(value):
             raise RecordError(f"{name}: infinity is no number that a record holds")
         if str in kinds:
             return str(value)
         if bool in kinds and value in (0, 1):
             return bool(value)
-        if int in kinds and isinstance(value, float) and value.is_integer():
+        if int in kinds and isinstance(value, float) and float(value).is_integer():
             return int(value)
     return value
 

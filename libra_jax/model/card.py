@@ -211,7 +211,7 @@ def figures(report: pathlib.Path, judge: str) -> list[tuple[str, str, str]]:
         raise ValueError(f"{report}: no judge {judge!r}; it has {', '.join(judges)}; give one as --config.judge")
     each = judges[judge]
     bench = f"{found['title']}: {each['num_examples']:,} examples, {each['num_judgements']:,} judgements"
-    rows = []
+    rows: list[tuple[str, str, str]] = []
     for name in ("mean_of_sources", "accuracy", "balanced_accuracy", "f1_incorrect", "auroc", "unparsed"):
         value = each["metrics"].get(name)
         if value and value["value"] is not None:

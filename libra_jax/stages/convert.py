@@ -69,8 +69,8 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
     note = workdir / "checkpoint.config.json"
     if not note.exists() and any(target.glob("*.safetensors")):
         raise ValueError(f"{target}: holds weights that this stage did not write; give another --workdir")
-    said = {name: "" for name in ("report", "judge", "base_model", "license")}  # of the card, which is made anew
-    runs.claim(note, dataclasses.replace(config, **said), inputs=["checkpoint"])
+    weights = dataclasses.replace(config, report="", judge="", base_model="", license="")  # the card is made anew
+    runs.claim(note, weights, inputs=["checkpoint"])
     written, kept = hf.convert(source, target, dtype=config.dtype, max_shard_bytes=config.max_shard_bytes)
     if carded:
         card.rewrite(target, config.report, config.judge, licence=config.license, base_model=config.base_model)

@@ -44,7 +44,8 @@ class Config:
     """
 
     inputs: tuple[str, ...] = ()
-    record: Literal[tuple(columns.RECORDS)] = "Problem"
+    record: Literal["Problem", "Rollout", "VerifiedRollout", "HumanLabel", "JudgingExample", "RankingExample",
+                    "Judgement", "Score", "PreferencePair"] = "Problem"
     columns: tuple[str, ...] = ()
     values: tuple[str, ...] = ()
     final: tuple[str, ...] = ()
@@ -77,8 +78,8 @@ def look(config: Config) -> list[str]:
     """For --dry_run: how many files each input is; the Hub is not asked. ValueError for what is none."""
     found = []
     for split, path in named(config.inputs).items():
-        there = "not looked at" if path.startswith("hf://") else f"{len(tuple(published.files(path)))} files"
-        found.append(f"{split}: {path}: {there}")
+        files = () if path.startswith("hf://") else tuple(published.files(pathlib.Path(path)))
+        found.append(f"{split}: {path}: {f'{len(files)} files' if files else 'not looked at'}")
     return found
 
 

@@ -100,8 +100,8 @@ def check(config: Config) -> None:
 
 def look(config: Config) -> list[str]:
     """For --dry_run: the devices, and the lengths of the first judgements. ValueError for what does not fit."""
-    given, kept = (list(records.read(path, cls, rejected=[], aside=os.devnull)) if path else []
-                   for path, cls in ((config.examples, JudgingExample), (config.kept, Judgement)))
+    given = list(records.read(config.examples, JudgingExample, rejected=[], aside=os.devnull))
+    kept = list(records.read(config.kept, Judgement, rejected=[], aside=os.devnull)) if config.kept else []
     pairs = {judgement: example for example, judgement in judgements.chosen(
         given, kept, config.learn, config.policies, files=(config.examples, config.kept))[:lengths.LOOKED]}
     return [lengths.devices(config.train.mesh), lengths.rendered(

@@ -154,7 +154,7 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
         for each in records.read(config.problems, Problem, rejected=rejected, aside=aside):
             if problems.setdefault(each.id, each) != each:
                 raise ValueError(f"{config.problems}: problem {each.id!r} is there twice with two contents")
-        runs.some(problems, config.problems, Problem, rejected)
+        runs.some(list(problems), config.problems, Problem, rejected)
         found = records.read(config.rollouts, Rollout, rejected=rejected, aside=workdir / "rollouts.rejected.jsonl")
         first = list(itertools.islice(found, 1))
         runs.some(first, config.rollouts, Rollout, rejected)

@@ -3,6 +3,7 @@
 import json
 import pathlib
 import sys
+import typing
 
 import pytest
 
@@ -149,3 +150,7 @@ def test_without_pyarrow_it_is_named(tmp_path, sets, monkeypatch):
 def test_every_column_has_a_word():
     named = {name for record in columns.RECORDS.values() for name in record.__dataclass_fields__}
     assert named == set(folders.WORDS)
+
+
+def test_every_kind_of_record_can_be_named():
+    assert typing.get_args(typing.get_type_hints(dataset.Config)["record"]) == tuple(columns.RECORDS)
