@@ -10,6 +10,7 @@ from typing import Literal
 
 from libra_jax import records
 from libra_jax.bench.claims import Seed
+from libra_jax.data import judgements
 from libra_jax.records import Judgement, JudgingExample, Problem, Rollout, VerifiedRollout
 from libra_jax.stages import chain, rl, sft
 
@@ -22,8 +23,8 @@ class Row:
       step: what is done last; "" for nothing.
       start: the row whose judge the step starts from; "" for the miniature as it is shipped.
       thinking: whether it is measured with its thought.
-      kept: what SFT learns: the "right" judgements that rejection sampling keeps, "any" first parsed one, or the
-        "label" of every example without a thought.
+      learn: what SFT learns: the judgements "kept" by rejection sampling, "any" first parsed one, or the "labels" of
+        all examples without a thought.
       policies: whose responses SFT learns to judge; none for all.
       length: (length_expected, length_maximum) of RL's length term.
       other: the share of data that is not judging: solutions among SFT's conversations, problems to solve among RL's
@@ -33,7 +34,7 @@ class Row:
     step: Literal["", "sft", "rl"] = ""
     start: str = ""
     thinking: bool = True
-    kept: Literal["right", "any", "label"] = "right"
+    learn: judgements.Learn = "kept"
     policies: tuple[str, ...] = ()
     length: tuple[int, int] = (56, chain.MAX_NEW_TOKENS)
     other: float = 0.0
@@ -44,8 +45,8 @@ ROWS = {
     "base, no thought": Row(thinking=False),
     "base": Row(),
     "SFT": Row(step="sft"),
-    "SFT, no thought": Row(step="sft", kept="label", thinking=False),
-    "SFT on any judgement": Row(step="sft", kept="any"),
+    "SFT, no thought": Row(step="sft", learn="labels", thinking=False),
+    "SFT on any judgement": Row(step="sft", learn="any"),
     "SFT, other data too": Row(step="sft", other=0.2),
     "RL alone": Row(step="rl"),
     "SFT + RL": Row(step="rl", start="SFT"),
@@ -94,7 +95,11 @@ class Made:
                 how = dataclasses.replace(how, problems=str(self.solved[0]), weights=(1 - row.other, 0.0, row.other))
             rl.run(dataclasses.replace(how, grpo=grpo), folder)
         else:
-            how = chain.sft_config(self.sizes, start, *self._taught(row, folder))
+            train, drawn = self.sets / "train.jsonl", self.folder / "reject"
+            chain.kept(self.sizes, train, drawn)
+            files = {"kept": str(drawn / "kept.jsonl"), "any": str(drawn / "judgements.jsonl"), "labels": ""}
+            how = dataclasses.replace(chain.sft_config(self.sizes, start, train, files[row.learn]), learn=row.learn,
+                                      policies=row.policies)
             if row.other:
                 how = dataclasses.replace(how, problems=str(self.solved[0]), solutions=str(self.solved[1]),
                                           solution_share=row.other)
@@ -110,33 +115,6 @@ class Made:
         records.write(files[1], [each for each in records.read(self.folder / "verified.jsonl", VerifiedRollout)
                                  if each.problem_id in about])
         return files
-
-    def _taught(self, row: Row, folder: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
-        """The files of examples and judgements that SFT learns from."""
-        train, drawn = self.sets / "train.jsonl", self.folder / "reject"
-        chain.kept(self.sizes, train, drawn)
-        if row.kept == "right" and not row.policies:
-            return train, drawn / "kept.jsonl"
-        if row.kept == "label":
-            records.write(folder / "given/kept.jsonl", [
-                Judgement(example_id=each.id, judge="label", sample=0, thought="", num_tokens=0,
-                          verdict="correct" if each.correct else "incorrect")
-                for each in records.read(train, JudgingExample)])
-            return train, folder / "given/kept.jsonl"
-        examples = [example for example in records.read(train, JudgingExample)
-                    if not row.policies or example.policy in row.policies]
-        kept = list(records.read(drawn / ("kept.jsonl" if row.kept == "right" else "judgements.jsonl"), Judgement))
-        if row.kept == "any":  # as many an example as rejection sampling keeps, whatever they say
-            first = {}
-            for each in kept:
-                if each.verdict != "unparsed":
-                    first.setdefault(each.example_id, each)
-            kept = list(first.values())
-            examples = [dataclasses.replace(example, correct=None) for example in examples]
-        mine = {example.id for example in examples}
-        records.write(folder / "given/examples.jsonl", examples)
-        records.write(folder / "given/kept.jsonl", [each for each in kept if each.example_id in mine])
-        return folder / "given/examples.jsonl", folder / "given/kept.jsonl"
 
     def judgements(self, name: str) -> list[Judgement]:
         """A row's votes on the bench."""

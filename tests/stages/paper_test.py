@@ -37,21 +37,15 @@ def test_tables_share_what_they_make_and_say_what_held(finished, capsys):
     assert "Rejection sampling" in page and "a judge that thinks is more accurate" in page and "://" not in page
 
 
-def test_any_judgement_is_one_an_example_right_or_wrong(finished):
-    given = finished[1] / "seed_3/judges/sft_on_any_judgement/given"
-    kept = list(records.read(given / "kept.jsonl", Judgement))
-    labels = {each.id: each.correct
-              for each in records.read(finished[1] / "seed_3/sets/train.jsonl", JudgingExample)}
-    assert len({each.example_id for each in kept}) == len(kept) > 0
-    right = [labels[each.example_id] == (each.verdict == "correct") for each in kept]
-    assert any(right) and not all(right)
-
-
-def test_a_judge_without_thoughts_learns_every_label(finished):
-    kept = list(records.read(finished[1] / "seed_3/judges/sft_no_thought/given/kept.jsonl", Judgement))
-    examples = list(records.read(finished[1] / "seed_3/sets/train.jsonl", JudgingExample))
-    assert [(each.example_id, each.thought, each.verdict) for each in kept] == [
-        (each.id, "", "correct" if each.correct else "incorrect") for each in examples]
+def test_rows_learn_what_they_say(finished, monkeypatch):
+    given = {}
+    monkeypatch.setattr(rows.sft, "run", lambda config, folder: given.setdefault(folder.name, config))
+    made = rows.Made(dataclasses.replace(SIZES, seed=3), finished[1] / "seed_3")
+    for name in ("SFT", "SFT on any judgement", "SFT, no thought", "SFT on hasty"):
+        made.checkpoint(name)
+    assert {name: (each.learn, pathlib.Path(each.kept).name, each.policies) for name, each in given.items()} == {
+        "sft": ("kept", "kept.jsonl", ()), "sft_on_any_judgement": ("any", "judgements.jsonl", ()),
+        "sft_no_thought": ("labels", "", ()), "sft_on_hasty": ("kept", "kept.jsonl", ("hasty",))}
     votes = list(records.read(finished[1] / "seed_3/bench/sft_no_thought/judgements.jsonl", Judgement))
     assert votes and not any(each.thought for each in votes)
 
@@ -92,11 +86,7 @@ def test_every_table(tmp_path):
     assert len(found["correlation"]["points"]) == len(rows.ROWS) >= 8
     assert (tmp_path / "correlation.svg").read_text().startswith("<?xml")
     assert [row[0] for row in found["unlabelled"]["tables"][0]["rows"]] == ["none", "4", "8"]
-    trained = {path.name: list(records.read(path / "given/examples.jsonl", JudgingExample))
-               for path in (tmp_path / "seed_0/judges").glob("sft_on_*") if path.name != "sft_on_any_judgement"}
     assert found["non_judging"]["tables"][0]["header"][-1] == "solves"
-    assert {name: {each.policy for each in some} for name, some in trained.items()} == {
-        f"sft_on_{policy}": {policy} for policy in chain.POLICIES}
 
 
 @pytest.mark.parametrize(("change", "message"), [
