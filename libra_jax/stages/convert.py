@@ -1,15 +1,14 @@
-"""Reads a checkpoint in Hugging Face format and writes it again, in another dtype or with other shard sizes.
+r"""Reads a checkpoint in Hugging Face format and writes it again, in another dtype or with other shard sizes.
 
     libra convert --workdir=DIR --config.checkpoint=IN --config.dtype=bfloat16     # writes DIR/checkpoint
+    libra convert --workdir=DIR --config.checkpoint=runs/rl/export --config.report=runs/bench/report.json \
+        --config.judge=rl --config.base_model=Qwen/Qwen3-1.7B --config.license=apache-2.0
 
 It goes from file to file and holds a few megabytes, whatever the size of the model. The checkpoint is checked before
 anything is written: a file that is cut off, a tensor that is missing, unknown or of another shape than config.json
 says ends the job with its name. A killed job, started again, keeps the files that are whole and ends in the same
-bytes. Tokenizer files are copied along, and of an export of this package libra.json. Its model card is made again, with
-the figures of a bench:
-
-    libra convert --workdir=DIR --config.checkpoint=runs/rl/export --config.report=runs/bench/report.json \
-        --config.judge=rl --config.base_model=Qwen/Qwen3-1.7B --config.license=apache-2.0
+bytes. Tokenizer files are copied along, and of an export of this package libra.json; its model card is made again, with
+the figures of a bench where a report is given.
 """
 
 from __future__ import annotations
@@ -62,7 +61,7 @@ def run(config: Config, workdir: pathlib.Path) -> dict:
     model = hf.check(source)
     carded = card.known(source)
     if not carded and (config.report or config.base_model or config.license):
-        raise ValueError(f"{source}: its {card.NOTE} has nothing to make a model card of, or is missing; it comes with "
+        raise ValueError(f"{source}: no {card.NOTE} to make a model card of; it comes with "
                          "exports of libra_jax; leave out --config.report, .base_model and .license")
     if config.report:
         card.figures(pathlib.Path(config.report), config.judge)  # before anything is written

@@ -1,4 +1,4 @@
-r"""Anybody's tables become records, and records a Hugging Face dataset: parquet, JSON and JSON lines in, and out.
+r"""Anybody's parquet, JSON or Hub dataset becomes records of ours, and records a Hugging Face dataset.
 
     libra dataset --workdir=DIR --config.record=Problem --config.final=answer \
         --config.inputs=problems=hf://datasets/openai/gsm8k/main/test-*   # writes DIR/problems.jsonl

@@ -123,7 +123,7 @@ def typed(tmp_path_factory):
     ("libra judge --config.exam", ["judge", "--config.examples="]),
     ("libra judge --config.sampl", ["judge", "--config.sampling."]),
     ("libra judge --config.sampling.temp", ["judge", "--config.sampling.temperature="]),
-    ("libra judge --config.judge=maj", ["judge", "--config.judge=majority_answer"]),
+    ("libra judge --config.compute_dtype=bf", ["judge", "--config.compute_dtype=bfloat16"]),
     ("libra judge --config.examples=be", ["judge", "--config.examples=bench.jsonl"]),
     ("libra judge --config.examples=", ["judge", "--config.examples="]),  # two may stand there: nothing is chosen
     ("libra judge --config.checkpoint=Qw", ["judge", "--config.checkpoint=Qwen3 1.7B/"]),

@@ -155,5 +155,5 @@ def test_convert_puts_a_bench_s_figures_into_the_card(tmp_path, folder, base, ca
     assert "license: \"" not in (tmp_path / "checkpoint/README.md").read_text()
     with pytest.raises(ValueError, match=r"report\.json: no judge 'sft'; it has rl"):
         convert.run(dataclasses.replace(config, judge="sft"), tmp_path)
-    with pytest.raises(ValueError, match=r"no libra\.json, so there is nothing to make a model card of"):
+    with pytest.raises(ValueError, match=r"no libra\.json to make a model card of"):
         convert.run(dataclasses.replace(config, checkpoint=str(base)), tmp_path / "other")

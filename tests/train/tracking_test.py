@@ -114,7 +114,7 @@ def test_a_stage_s_config_has_it_and_a_run_may_change_it(tmp_path, monkeypatch, 
     fake()
     claimed = []
     monkeypatch.setattr(tracking, "check", lambda config: None)
-    monkeypatch.setattr(runs, "claim", lambda note, config, *, inputs: claimed.append(config))
+    monkeypatch.setattr(runs, "claim", lambda note, config, *, inputs, begun: claimed.append(config))
     (tmp_path / "export").mkdir()
     (tmp_path / "export/config.json").touch()
     (tmp_path / "metrics.jsonl").touch()
