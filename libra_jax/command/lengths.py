@@ -56,5 +56,3 @@ def rendered(config: Any, some: Sequence[Any], what: str, *, ask: Ask, new_token
                          f"expected at most the model's context of {model.max_length:,}; lower max_new_tokens, or "
                          "leave long records out")
     return told
-
-

@@ -248,7 +248,8 @@ def test_a_template_lies_beside_its_checkpoint(tmp_path):
     assert isinstance(mine, Template) and prompt.template_of(tmp_path) == mine
     assert prompt.template_of(tmp_path, "miniature") == prompt.TEMPLATES["miniature"]
     file = tmp_path / prompt.NOTE
-    for broken in ("{", "[]", '{"prompt": {"judge": "x"}}', '{"prompt": {"judge": "{question}", "solve": "{question}"}}'):
+    for broken in ("{", "[]", '{"prompt": {"judge": "x"}}',
+                   '{"prompt": {"judge": "{question}", "solve": "{question}"}}'):
         file.write_text(broken)
         with pytest.raises(ValueError, match=r"libra\.json: no prompt in it"):
             prompt.template_of(tmp_path)
